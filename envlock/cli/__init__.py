@@ -1,0 +1,1 @@
+"""The envlock command: each command parses, calls the library, renders and exits."""

@@ -1,0 +1,1 @@
+"""What differs between manifests, and which difference is to blame."""

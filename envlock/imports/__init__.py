@@ -1,0 +1,1 @@
+"""Pasted reports read into manifests; what a paste does not hold stays unknown."""

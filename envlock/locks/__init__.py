@@ -1,0 +1,1 @@
+"""The lock policy, and other tools' lock files as the reference."""

@@ -1,0 +1,1 @@
+"""The manifest: typed model, TOML in and out, digests, addresses."""

@@ -1,0 +1,1 @@
+"""Compatibility data as TOML, a source for every row, and its loader."""

@@ -1,0 +1,1 @@
+"""Findings, causes and changes rendered as text, JSON and other formats."""

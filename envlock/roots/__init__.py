@@ -1,0 +1,1 @@
+"""What a probe reads: the live machine, a folder, an image."""

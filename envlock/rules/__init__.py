@@ -1,0 +1,1 @@
+"""One file per layer; a rule is one function with its explanation."""
