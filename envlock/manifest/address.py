@@ -1,0 +1,115 @@
+"""Addresses: the dotted path of a fact, in which findings, changes, causes, waivers and ignores speak.
+
+``driver.version``, ``gpu``, ``library.cudnn``, ``framework.torch.cuda``, ``package.pip.numpy``,
+``package.conda.pytorch.build``, ``environ.LD_LIBRARY_PATH``. Libraries are addressed by name: all
+copies of one library are one fact. Conda names may hold dots; the longest name that exists wins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from envlock.manifest.model import Manifest, to_plain
+
+_LISTS = {"gpu", "toolkit"}
+
+
+def facts(manifest: Manifest) -> dict[str, Any]:
+    """Return every fact as address -> plain value; a package, and all copies of a library, are one fact."""
+    plain = to_plain(manifest)
+    found: dict[str, Any] = {}
+    for section in ("host", "driver", "container", "os", "python", "compiler"):
+        for key, value in plain.get(section, {}).items():
+            found[f"{section}.{key}"] = value
+    for section in _LISTS:
+        if plain.get(section):
+            found[section] = plain[section]
+    for library in plain.get("library", ()):
+        found.setdefault(f"library.{library['name']}", []).append(library)
+    for name, table in plain.get("framework", {}).items():
+        for key, value in table.items():
+            found[f"framework.{name}.{key}"] = value
+    for manager, packages in plain.get("package", {}).items():
+        for name, package in packages.items():
+            found[f"package.{manager}.{name}"] = package
+    for name, value in plain.get("environ", {}).items():
+        found[f"environ.{name}"] = value
+    return found
+
+
+def covers(pattern: str, address: str) -> bool:
+    """Tell whether an address is the pattern, lies below it, or matches its ``*`` parts."""
+    if pattern == address or address.startswith(pattern + "."):
+        return True
+    if "*" not in pattern:
+        return False
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(address, pattern) or fnmatchcase(address, pattern + ".*")
+
+
+def section_of(address: str) -> str:
+    """Return the manifest table that an address belongs to."""
+    return address.partition(".")[0]
+
+
+def get(manifest: Manifest, address: str) -> Any:
+    """Return the fact at an address as a plain value, or None where the manifest does not hold it."""
+    return _get(to_plain(manifest), address)
+
+
+def _get(plain: dict[str, Any], address: str) -> Any:
+    section, _, rest = address.partition(".")
+    value = plain.get(section)
+    if section == "library" and rest:
+        copies = [library for library in value or () if library["name"] == rest]
+        return copies or None
+    while rest and isinstance(value, dict):
+        if rest in value:
+            return value[rest]
+        key, _, rest = _split(value, rest)
+        value = value.get(key)
+    return None if rest else value
+
+
+def _split(table: dict[str, Any], rest: str) -> tuple[str, str, str]:
+    """Split off the longest leading part that is a key of the table (conda names may hold dots)."""
+    parts = rest.split(".")
+    for size in range(len(parts) - 1, 0, -1):
+        key = ".".join(parts[:size])
+        if key in table:
+            return key, ".", ".".join(parts[size:])
+    return parts[0], ".", ".".join(parts[1:])
+
+
+def replace(manifest: Manifest, changes: dict[str, Any]) -> Manifest:
+    """Return a manifest in which each address holds the given plain value; None takes the fact out.
+
+    This is how a fix or a reverted difference is tried on paper. Raises msgspec.ValidationError for a
+    value that does not fit the format.
+    """
+    plain = to_plain(manifest)
+    for address, value in changes.items():
+        _set(plain, address, value)
+    return msgspec.convert(plain, Manifest)
+
+
+def _set(plain: dict[str, Any], address: str, value: Any) -> None:
+    section, _, rest = address.partition(".")
+    if section == "library" and rest:
+        others = [library for library in plain.get("library", ()) if library["name"] != rest]
+        plain["library"] = [*others, *(value or ())]
+        return
+    table, key = plain, section
+    while rest:
+        table = table.setdefault(key, {})
+        if rest in table or "." not in rest or (section == "package" and table is plain[section].get(key)):
+            key, rest = rest, ""
+        else:
+            key, _, rest = _split(table, rest)
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

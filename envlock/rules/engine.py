@@ -1,0 +1,152 @@
+"""Runs the rules over a stack, orders what they find, and keeps only fixes that work on paper."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from envlock.errors import EnvlockError
+from envlock.manifest.address import replace
+from envlock.manifest.model import Manifest
+from envlock.rules.model import LAYERS, SEVERITIES, Finding, Fix, Result, Severity, Unknown
+from envlock.rules.stack import Stack
+
+if TYPE_CHECKING:
+    from envlock.matrix.loader import Matrix
+
+Check = Callable[[Stack, Any], Iterator["Finding | Unknown"]]
+
+MODULES = ("driver", "cuda", "gpu", "cudnn", "nccl", "framework", "package", "python", "os", "container",
+           "environment")  # fmt: skip
+"""The modules of this folder that hold rules, one a layer."""
+
+FIX_TRIALS = 24
+"""Fixes tried on paper at most in one check: each is a run of all rules."""
+
+
+class Rule(NamedTuple):
+    """A rule: its name, where it belongs, how bad its findings are by default, and its function."""
+
+    name: str
+    layer: str
+    severity: Severity
+    check: Check
+
+    @property
+    def explanation(self) -> str:
+        """Return the docstring: what it means, how it shows, how to fix it, source."""
+        return inspect.getdoc(self.check) or ""
+
+
+class UnknownRuleError(EnvlockError):
+    """A rule name that envlock does not have."""
+
+
+def rule(name: str, layer: str, severity: Severity = "error") -> Callable[[Check], Rule]:
+    """Make a function a rule."""
+
+    def make(check: Check) -> Rule:
+        return Rule(name, layer, severity, check)
+
+    return make
+
+
+@lru_cache(maxsize=1)
+def all_rules() -> tuple[Rule, ...]:
+    """Return every rule, layer by layer, in the order of its module."""
+    rules: list[Rule] = []
+    for module in MODULES:
+        names = vars(importlib.import_module(f"envlock.rules.{module}"))
+        rules += [value for value in names.values() if isinstance(value, Rule)]
+    return tuple(rules)
+
+
+def find_rule(name: str) -> Rule:
+    """Return the rule of that name; raises UnknownRuleError naming the nearest ones."""
+    rules = {each.name: each for each in all_rules()}
+    if name in rules:
+        return rules[name]
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, rules, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `envlock explain` lists them"
+    raise UnknownRuleError(f"no rule is named {name!r}{hint}")
+
+
+def run(manifest: Manifest, matrix: Matrix, *, try_fixes: bool = True) -> Result:
+    """Run every rule over a manifest; findings come worst and deepest first, each with fixes that work."""
+    findings, unknown = _run(manifest, matrix)
+    if try_fixes:
+        findings = _with_working_fixes(manifest, matrix, findings)
+    return Result(tuple(findings), tuple(unknown))
+
+
+def _run(manifest: Manifest, matrix: Matrix) -> tuple[list[Finding], list[Unknown]]:
+    stack = Stack(manifest)
+    findings: list[Finding] = []
+    unknown: list[Unknown] = []
+    for each in all_rules():
+        for outcome in each.check(stack, matrix):
+            if isinstance(outcome, Unknown):
+                unknown.append(msgspec.structs.replace(outcome, rule=each.name))
+            else:
+                findings.append(_named(outcome, each))
+    findings.sort(key=_order)
+    return findings, unknown
+
+
+def _named(finding: Finding, by: Rule) -> Finding:
+    """Fill in what the rule's registration knows; a finding may state a severity of its own."""
+    severity = finding.severity or by.severity
+    return msgspec.structs.replace(finding, rule=by.name, severity=severity, layer=finding.layer or by.layer)
+
+
+def _order(finding: Finding) -> tuple[int, int, int, str]:
+    return (
+        SEVERITIES.index(finding.severity or "error"),
+        finding.rank,
+        LAYERS.index(finding.layer),
+        finding.subject,
+    )
+
+
+def _with_working_fixes(manifest: Manifest, matrix: Matrix, findings: list[Finding]) -> list[Finding]:
+    """Drop each fix that, tried on paper, leaves its finding or makes a new one; smallest change first."""
+    before = {_identity(finding) for finding in findings}
+    left = FIX_TRIALS
+    result = []
+    for finding in findings:
+        working: list[Fix] = []
+        for fix in sorted(finding.fixes, key=lambda fix: len(fix.trial)):
+            if left <= 0 or not fix.trial:
+                continue
+            left -= 1
+            if _works(manifest, matrix, finding, fix, before):
+                working.append(fix)
+        result.append(msgspec.structs.replace(finding, fixes=tuple(working)))
+    return result
+
+
+def _works(
+    manifest: Manifest, matrix: Matrix, finding: Finding, fix: Fix, before: set[tuple[str, str]]
+) -> bool:
+    try:
+        fixed = replace(manifest, fix.trial)
+    except msgspec.ValidationError:
+        return False
+    after = {_identity(each) for each in _run(fixed, matrix)[0]}
+    return _identity(finding) not in after and not after - before
+
+
+def _identity(finding: Finding) -> tuple[str, str]:
+    return (finding.rule, finding.subject)
+
+
+def identities(findings: Iterable[Finding]) -> set[tuple[str, str]]:
+    """Return what tells findings apart across two stacks: rule and subject."""
+    return {_identity(finding) for finding in findings}
