@@ -1,0 +1,220 @@
+"""What conda, mamba, micromamba or pixi installed in a prefix: the records in its conda-meta folder.
+
+A record is one JSON file a package (conda's PrefixRecord). With its list of files it may hold megabytes,
+so that its few facts are picked out of its ends; only a record laid out otherwise is parsed as a whole.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from envlock.probe.observation import Observation
+from envlock.probe.redact import mask_url
+from envlock.probe.root import Root
+from envlock.probe.target import Target
+
+_RECORD_LIMIT = 256 * 1024 * 1024
+_END = 32 * 1024
+"""Bytes at a record's start and end in which its own keys are looked for."""
+_CHUNK = 1024 * 1024
+_NAME = re.compile(r"[a-zA-Z0-9_][\w.-]{0,127}\Z", re.A)
+_WORD = re.compile(r"[\w.!+-]{1,200}\Z", re.A)
+_KEY = re.compile(rb'"(channel|subdir|sha256|schannel)": ?"((?:[^"\\\n]|\\.){0,2000})"')
+_METADATA = re.compile(rb'"([^"\n]{1,500}\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info))"', re.I)
+_HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.I)
+_SUBDIRS = re.compile(r"(?:noarch|(?:linux|osx|win|emscripten|wasi|zos|freebsd)-[\w]+)\Z")
+
+
+class Record(NamedTuple):
+    """One package that conda installed."""
+
+    name: str
+    version: str
+    build: str
+    channel: str
+    """Short: "conda-forge", "pkgs/main", "nvidia/label/cuda-12.4.1"; never a token."""
+    subdir: str
+    sha256: str
+    """Of the package file; "" in records that older tools wrote."""
+    path: str
+    """The record's own file."""
+    metadata: Tuple[str, ...]
+    """The dist-info and egg-info that belong to it, relative to the prefix."""
+
+
+def read_conda(root: Root, target: Optional[Target], records: Optional[List[Record]] = None) -> Observation:
+    """Observe ``package.conda`` of the target; nothing when it is no conda prefix.
+
+    Without a target an active conda environment that holds no Python is read. ``records`` are those of the
+    prefix where the caller has read them already.
+    """
+    seen = Observation()
+    prefix = conda_prefix(root, target)
+    if prefix is None:
+        return seen
+    broken: Dict[str, str] = {}
+    if records is None:
+        records, broken = read_records(root, prefix)
+    if records:
+        packages = seen.table("package", "conda")
+        for record in records:
+            facts = record._asdict()
+            kept = ("version", "build", "channel", "subdir", "sha256")
+            packages[record.name] = {key: facts[key] for key in kept if facts[key]}
+    for name, reason in broken.items():
+        seen.unobserved[f"package.conda.{name}" if name else "package.conda"] = reason
+    return seen
+
+
+def conda_prefix(root: Root, target: Optional[Target]) -> Optional[str]:
+    """Return the conda prefix that belongs to the target, or None."""
+    if target is not None:
+        return target.prefix if target.kind == "conda" else None
+    active = root.environ.get("CONDA_PREFIX", "").rstrip("/")
+    return active if active.startswith("/") and root.is_dir(active + "/conda-meta") else None
+
+
+def read_records(root: Root, prefix: str) -> Tuple[List[Record], Dict[str, str]]:
+    """Return the records of a prefix by name, and the names whose record cannot be read, with the reason."""
+    folder = prefix.rstrip("/") + "/conda-meta"
+    try:
+        entries = root.scan(folder)
+    except FileNotFoundError:
+        return [], {}
+    except OSError as error:
+        return [], {"": f"{folder} cannot be read: {error.strerror or error}"}
+    records = []
+    broken: Dict[str, str] = {}
+    for entry in entries:
+        if not entry.name.endswith(".json") or entry.name.startswith("."):
+            continue
+        path = f"{folder}/{entry.name}"
+        try:
+            records.append(_parse(root.read(path, _RECORD_LIMIT), path))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            name = entry.name[:-5].rsplit("-", 2)[0]
+            reason = error.strerror if isinstance(error, OSError) else "it is no conda-meta record"
+            if _NAME.match(name):
+                broken[name] = f"{path} cannot be read: {reason or error}"
+    records.sort()
+    return records, broken
+
+
+def verify_conda_files(root: Root, target: Target) -> Dict[str, List[str]]:
+    """Compare every file that conda installed with its recorded hash; name the modified and the missing.
+
+    Links and ``.pyc`` files are only looked for, not hashed. Reads whole files.
+    """
+    wrong: Dict[str, List[str]] = {}
+    prefix = conda_prefix(root, target)
+    if prefix is None:
+        return wrong
+    for record in read_records(root, prefix)[0]:
+        try:
+            files = json.loads(root.read(record.path, _RECORD_LIMIT))["paths_data"]["paths"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        paths = [_wrong_path(root, prefix, file) for file in files if isinstance(file, dict)]
+        kept = sorted(path for path in paths if path)
+        if kept:
+            wrong[record.name] = kept
+    return wrong
+
+
+def short_channel(channel: str) -> str:
+    """Return a channel's name without host, token and platform: what ``-c`` takes for a known channel."""
+    path = _HOST.sub("", re.split(r"[?#]", channel, maxsplit=1)[0])
+    parts = [part for part in path.split("/") if part]
+    if parts and _SUBDIRS.match(parts[-1]):
+        parts.pop()
+    if len(parts) > 2 and parts[0] == "t":
+        del parts[:2]
+    for marker, before in (("label", 1), ("pkgs", 0)):
+        if marker in parts[before:]:
+            return mask_url("/".join(parts[parts.index(marker, before) - before :]))
+    return mask_url(parts[-1]) if parts else ""
+
+
+def _parse(content: bytes, path: str) -> Record:
+    """Pick a record's facts; raises ValueError, KeyError or TypeError where it is no record."""
+    stem = path.rpartition("/")[2][: -len(".json")].rsplit("-", 2)
+    facts = _at_the_ends(content) if len(stem) == 3 else None
+    if facts is None:
+        data = json.loads(content)
+        facts = {key: str(data.get(key) or "") for key in ("channel", "subdir", "sha256")}
+        stem = [str(data["name"]), str(data["version"]), str(data.get("build") or "")]
+    if not _NAME.match(stem[0]) or not _WORD.match(stem[1]):
+        raise ValueError("no package name and version")
+    sha256 = facts.get("sha256", "")
+    return Record(
+        name=stem[0],
+        version=stem[1],
+        build=stem[2] if _WORD.match(stem[2]) else "",
+        channel=short_channel(facts.get("channel", ""))[:200],
+        subdir=facts["subdir"] if _WORD.match(facts.get("subdir", "")) else "",
+        sha256=sha256 if re.match(r"[0-9a-f]{64}\Z", sha256) else "",
+        path=path,
+        metadata=tuple(sorted({_owner_folder(found) for found in _METADATA.findall(content)})),
+    )
+
+
+def _at_the_ends(content: bytes) -> Optional[Dict[str, str]]:
+    """Return the top-level texts near the start and the end of an indented record, or None.
+
+    conda sorts the keys, so that the long lists lie between ``build`` and ``sha256``; rattler writes the
+    package's own facts first. Deeper keys are told apart by their indentation.
+    """
+    if not content.startswith(b"{\n") or not content.rstrip().endswith(b"\n}"):
+        return None
+    indent = content[2:16].split(b'"', 1)[0]
+    if not indent or indent.strip():
+        return None
+    ends = content if len(content) <= 2 * _END else content[:_END] + b"\n" + content[-_END:]
+    facts: Dict[str, str] = {}
+    for line in re.findall(rb"^" + indent + rb'"[a-z0-9]+": "[^\n]*', ends, re.M):
+        found = _KEY.match(line, len(indent))
+        if found:
+            facts[found.group(1).decode("ascii")] = str(json.loads(b'"' + found.group(2) + b'"'))
+    return facts if "channel" in facts and "subdir" in facts else None
+
+
+def _owner_folder(found: bytes) -> str:
+    path = found.decode("utf-8", "replace")
+    return path.rpartition("/")[0] if path.upper().endswith(("/METADATA", "/PKG-INFO")) else path
+
+
+def _wrong_path(root: Root, prefix: str, file: Dict[str, Any]) -> Optional[str]:
+    """Return the path of a recorded file that is missing or modified, or None."""
+    relative = file.get("_path")
+    if (
+        not isinstance(relative, str)
+        or relative.startswith("/")
+        or ".." in relative.split("/")
+        or "\0" in relative
+    ):
+        return None
+    path = f"{prefix.rstrip('/')}/{relative}"
+    try:
+        if file.get("path_type") in ("softlink", "directory"):
+            if not root.exists(path):
+                root.readlink(path)  # a dangling link came so in the package
+            return None
+        if not root.is_file(path):
+            return path
+        # sha256_in_prefix is taken after conda has put the prefix's name into the file.
+        expected = file.get("sha256_in_prefix") or (
+            "" if file.get("prefix_placeholder") else file.get("sha256")
+        )
+        if not expected or relative.endswith(".pyc"):
+            return None
+        hasher = hashlib.sha256()
+        with root.open(path) as opened:
+            while True:
+                piece = opened.read(_CHUNK)
+                if not piece:
+                    break
+                hasher.update(piece)
+        return None if hasher.hexdigest() == expected else path
+    except OSError:
+        return path

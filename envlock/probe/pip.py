@@ -1,0 +1,586 @@
+"""Which Python distributions an environment holds: dist-info, egg-info and egg-link, as importlib sees them.
+
+Formats: https://packaging.python.org/en/latest/specifications/recording-installed-packages/ (dist-info,
+RECORD, INSTALLER), core-metadata, direct-url (PEP 610). Nothing is imported; a distribution whose metadata
+is broken costs its own facts only.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from envlock.probe.conda import Record, read_records
+from envlock.probe.observation import Observation
+from envlock.probe.python import NO_PYTHON, marker_environment
+from envlock.probe.redact import mask_url
+from envlock.probe.root import Entry, Root, try_read
+from envlock.probe.target import SitePath, Target
+
+_HEADER_LIMIT = 1024 * 1024
+"""Bytes of headers in a METADATA file at most; what follows them is the project's README."""
+_RECORD_LIMIT = 64 * 1024 * 1024
+_SMALL = 256 * 1024
+_IMPORT_LIMIT = 12
+"""Import names kept of one distribution at most."""
+_CHUNK = 1024 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?\Z")
+_VERSION = re.compile(r"[A-Za-z0-9][\w.!+*-]{0,99}\Z", re.A)
+# As email.feedparser: headers end at the first line that is neither a header nor a continuation.
+_END_OF_HEADERS = re.compile(rb"^(?![!-9;-~]+:|[ \t]|From )", re.M)
+_FIELD = re.compile(rb"^(name|version|requires-dist):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)", re.I | re.M)
+_FOLDED = re.compile(rb"\r?\n[ \t]+")
+_HASHED = re.compile(rb",sha(?:256|384|512)=[\w=+/-]+,\d*\r?\Z")
+_PACKAGE = re.compile(rb"\n((?:[A-Za-z_]\w*/){0,2}[A-Za-z_]\w*)/__init__\.py,([^\r\n]*)")
+_MODULE = re.compile(rb"\n([A-Za-z_]\w*)(?:\.[\w-]+)*\.(?:py|so),")
+_EMPTY_FILE = b"sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+_BOOKKEEPING = frozenset(
+    b"INSTALLER REQUESTED RECORD RECORD.jws RECORD.p7s direct_url.json provenance_url.json "
+    b"uv_cache.json uv_build.json".split()
+)
+"""Files of a dist-info that installers write: they differ between two installs of one wheel."""
+_OWN_SITES = ("site", "base")
+_HIDING_SITES = ("PYTHONPATH", "user")
+
+
+class _Found(NamedTuple):
+    """One metadata folder or file on the path."""
+
+    name: str
+    version: str
+    """"" when it could not be told."""
+    site: SitePath
+    metadata: str
+    """The dist-info or egg-info; a folder or, for distutils, a file."""
+    kind: str
+    """"dist-info", "egg-info" (setuptools) or "egg-file" (distutils)."""
+    requires: List[str]
+    trouble: str
+    """Why the version is not known."""
+    link: str
+    """The source folder that an egg-link names."""
+
+
+def read_pip(root: Root, target: Optional[Target], records: Optional[List[Record]] = None) -> Observation:
+    """Observe ``package.pip``, with ``_requires_dist`` and ``_markers`` for the manifest to evaluate.
+
+    ``records`` are the conda-meta records of the prefix where the caller has read them already. What
+    conda owns is left to it; what pip put over it appears here.
+    """
+    seen = Observation()
+    if target is None:
+        seen.unobserved["package.pip"] = NO_PYTHON
+        return seen
+    if not target.minor:
+        seen.unobserved["package.pip"] = (
+            f"the version of {target.executable} cannot be told, so neither its path"
+        )
+        return seen
+    found, unreadable = _find_all(root, target)
+    for path, reason in unreadable:
+        seen.unobserved["package.pip"] = f"{path} cannot be read: {reason}"
+    owned = _CondaOwned(root, target, records)
+    packages = seen.table("package", "pip")
+    requires = seen.table("_requires_dist")
+    by_module: Dict[str, str] = {}
+    for name, copies in sorted(found.items()):
+        copy, hidden_by, others = _effective(root, copies)
+        installer = _installer(root, copy)
+        if owned.holds(copy, installer):
+            continue
+        packages[name] = _describe(root, copy, installer, seen, by_module)
+        if hidden_by:
+            packages[name]["shadowed_by"] = hidden_by
+        if others:
+            packages[name]["duplicates"] = others
+        if copy.requires:
+            requires[name] = copy.requires
+    _shadowed_modules(root, target, packages, by_module)
+    seen.facts["_markers"] = marker_environment(root, target)
+    return seen
+
+
+def verify_files(root: Root, target: Target, records: Optional[List[Record]] = None) -> Dict[str, List[str]]:
+    """Compare every installed file with the hash in its RECORD; name the modified and the missing ones.
+
+    Reads whole files: seconds for a small environment, minutes for CUDA libraries. Compiled ``.pyc`` files
+    are left out; a distribution without RECORD has nothing to compare.
+    """
+    wrong: Dict[str, List[str]] = {}
+    found, _ = _find_all(root, target)
+    owned = _CondaOwned(root, target, records)
+    for name, copies in sorted(found.items()):
+        copy, _, _ = _effective(root, copies)
+        if copy.kind != "dist-info" or owned.holds(copy, _installer(root, copy)):
+            continue
+        paths = [
+            path
+            for path, algorithm, digest, size in _record_files(root, copy)
+            if not _is_intact(root, path, algorithm, digest, size)
+        ]
+        if paths:
+            wrong[name] = sorted(paths)
+    return wrong
+
+
+def normalise(name: str) -> str:
+    """Return a project name as PEP 503 spells it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# ---- finding the metadata -------------------------------------------------------------------------------
+
+
+def _find_all(root: Root, target: Target) -> Tuple[Dict[str, List[_Found]], List[Tuple[str, str]]]:
+    """Return the copies of each project in the order of sys.path, and the folders that cannot be read."""
+    found: Dict[str, List[_Found]] = {}
+    unreadable = []
+    links: Dict[str, SitePath] = {}
+    sites = [site for site in target.site_packages if site.origin != "editable"]
+    scanned = set()
+    for site in sites:
+        scanned.add(root.realpath(site.path))
+        if root.is_file(site.path):
+            continue  # a zipped egg: its metadata is inside
+        try:
+            entries = root.scan(site.path)
+        except OSError as error:
+            unreadable.append((site.path, error.strerror or str(error)))
+            continue
+        for copy in _in_folder(root, site, entries, links):
+            found.setdefault(copy.name, []).append(copy)
+    for folder, site in links.items():
+        if root.realpath(folder) not in scanned:
+            try:
+                entries = root.scan(folder)
+            except OSError:
+                continue
+            for copy in _in_folder(root, site._replace(path=folder, origin="pth"), entries, {}):
+                found.setdefault(copy.name, []).append(copy._replace(link=folder))
+    for copies in found.values():
+        for place, copy in enumerate(copies):
+            if copy.site.path in links:
+                copies[place] = copy._replace(link=copy.site.path)
+    return found, unreadable
+
+
+def _in_folder(
+    root: Root, site: SitePath, entries: Iterable[Entry], links: Dict[str, SitePath]
+) -> List[_Found]:
+    found = []
+    for entry in entries:
+        name = entry.name
+        suffix = name[-10:].lower()
+        if name.startswith("~"):
+            continue  # pip renames what it is about to remove; such leftovers are no distributions
+        path = site.path.rstrip("/") + "/" + name
+        if suffix == ".dist-info" and (entry.is_dir or entry.is_link):
+            found.append(_read_metadata(root, site, path, name[:-10], "dist-info", path + "/METADATA"))
+        elif suffix.endswith(".egg-info"):
+            kind = "egg-info" if entry.is_dir else "egg-file"
+            file = path + "/PKG-INFO" if entry.is_dir else path
+            found.append(_read_metadata(root, site, path, name[:-9], kind, file))
+        elif name == "EGG-INFO" and site.path.endswith(".egg"):
+            stem = site.path.rpartition("/")[2][:-4]
+            found.append(_read_metadata(root, site, path, stem, "egg-info", path + "/PKG-INFO"))
+        elif suffix.endswith(".egg-link"):
+            line = (try_read(root, path, _SMALL) or "").splitlines()[:1]
+            if line and line[0].startswith("/"):
+                links.setdefault(line[0].strip().rstrip("/"), site)
+    return [copy for copy in found if copy.name]
+
+
+def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, file: str) -> _Found:
+    # "numpy-1.26.4", "numpy-1.26.4-py3.11", "numpy": the escaped project name holds no dash in a dist-info.
+    named, _, rest = stem.partition("-")
+    if kind != "dist-info" and re.match(r".+-\d", stem):
+        named, rest = re.split(r"-(?=\d)", stem, maxsplit=1)
+    fallback = normalise(named) if _NAME.match(named) else ""
+    try:
+        headers = _headers(root, file)
+    except OSError as error:
+        reason = f"no {file.rpartition('/')[2]} in {path}" if isinstance(error, FileNotFoundError) else ""
+        trouble = reason or f"{file} cannot be read: {error.strerror or error}"
+        return _Found(fallback, "", site, path, kind, [], trouble, "")
+    name, version, requires = "", "", []
+    for key, raw in _FIELD.findall(headers):
+        value = _FOLDED.sub(b" ", raw).strip().decode("utf-8", "replace")
+        field = key.lower()
+        if field == b"requires-dist":
+            requires.append(value)
+        elif field == b"name":
+            name = name or value
+        else:
+            version = version or value
+    trouble = ""
+    if not _VERSION.match(version):
+        trouble = (
+            f"{file} has no Version" if not version else f"{file} has Version {version[:40]!r}, which is none"
+        )
+        version = ""
+    known = normalise(name) if _NAME.match(name) else fallback
+    if kind != "dist-info" and not requires and not trouble:
+        requires = _egg_requires(root, path) if kind == "egg-info" else []
+    return _Found(known, version, site, path, kind, requires, trouble, "")
+
+
+def _headers(root: Root, path: str) -> bytes:
+    """Return the header lines of a METADATA or PKG-INFO file; stops reading where they end."""
+    with root.open(path) as file:
+        held = b""
+        while len(held) < _HEADER_LIMIT:
+            piece = file.read(16384)
+            held += piece
+            # The last line may be cut: what ends the headers must lie before it.
+            end = _END_OF_HEADERS.search(held, 0, len(held) if not piece else held.rfind(b"\n") + 1)
+            if end and (end.start() <= held.rfind(b"\n") or not piece):
+                return held[: end.start()].lstrip(b"\xef\xbb\xbf")
+            if not piece:
+                break
+    return held.lstrip(b"\xef\xbb\xbf")
+
+
+def _egg_requires(root: Root, folder: str) -> List[str]:
+    """Translate requires.txt, where setuptools wrote requirements before Requires-Dist, into its form."""
+    lines = []
+    condition = ""
+    for raw in (try_read(root, folder + "/requires.txt", _SMALL) or "").splitlines():
+        line = raw.strip()
+        if line.startswith("[") and line.endswith("]"):
+            extra, _, marker = line[1:-1].partition(":")
+            parts = [f"({marker})"] if marker and extra else [marker] if marker else []
+            condition = " and ".join(parts + ([f'extra == "{extra}"'] if extra else []))
+        elif line and not line.startswith("#"):
+            lines.append(f"{line} ; {condition}" if condition else line)
+    return lines
+
+
+# ---- which copy counts ----------------------------------------------------------------------------------
+
+
+def _effective(root: Root, copies: List[_Found]) -> Tuple[_Found, str, List[str]]:
+    """Return the copy to record, the folder that hides it, and the other versions in its own folder."""
+    chosen = copies[0]
+    hidden_by = ""
+    if chosen.site.origin in _HIDING_SITES:
+        own = next((copy for copy in copies if copy.site.origin in _OWN_SITES), None)
+        if own is not None:
+            if not _is_source_of(root, own, chosen.site.path):
+                hidden_by = chosen.site.path
+            chosen = own
+    beside = [copy for copy in copies if copy.site.path == chosen.site.path]
+    if len(beside) > 1:
+        chosen = max(beside, key=lambda copy: _completeness(root, copy))
+    others = [copy.version or _version_of_name(copy) for copy in beside if copy is not chosen]
+    return chosen, hidden_by, sorted(others)
+
+
+def _is_source_of(root: Root, copy: _Found, folder: str) -> bool:
+    """Tell whether a folder belongs to the source tree that an editable install points at."""
+    source, editable, _ = _direct_url(root, copy)
+    return editable and (folder == source or folder.startswith(source.rstrip("/") + "/"))
+
+
+def _completeness(root: Root, copy: _Found) -> Tuple[float, int, int, str]:
+    """Rank two dist-infos in one folder: whose recorded sizes fit the files that lie there, then the newer."""
+    fitting = counted = 0
+    for path, _, _, size in _record_files(root, copy)[:200]:
+        if size is not None and not path.startswith(copy.metadata):
+            counted += 1
+            try:
+                fitting += root.stat(path).size == size
+            except OSError:
+                pass
+    try:
+        written = root.stat(copy.metadata).mtime_ns
+    except OSError:
+        written = 0
+    return (fitting / counted if counted else 0.0, int(bool(copy.version)), written, copy.metadata)
+
+
+def _version_of_name(copy: _Found) -> str:
+    """Return the version in a dist-info's own name, for one that has no METADATA any more."""
+    stem = copy.metadata.rpartition("/")[2].rpartition(".")[0]
+    version = stem.partition("-")[2].split("-py")[0]
+    return version if _VERSION.match(version) else "unknown"
+
+
+class _CondaOwned:
+    """Whose dist-info it is: conda's when its record lists it and no other installer has signed since."""
+
+    def __init__(self, root: Root, target: Target, records: Optional[List[Record]]) -> None:
+        self._root = root
+        self._prefix = target.prefix.rstrip("/")
+        self._records = records
+        self._conda = target.kind == "conda"
+        self._owned: Optional[Dict[str, Record]] = None
+
+    def holds(self, copy: _Found, installer: str) -> bool:
+        if not self._conda or not copy.metadata.startswith(self._prefix + "/"):
+            return False
+        if self._owned is None:
+            if self._records is None:
+                self._records, _ = read_records(self._root, self._prefix)
+            self._owned = {path: record for record in self._records for path in record.metadata}
+        record = self._owned.get(copy.metadata[len(self._prefix) + 1 :])
+        if record is None:
+            return False
+        return installer in ("", "conda") or self._came_so(record, copy)
+
+    def _came_so(self, record: Record, copy: _Found) -> bool:
+        """Tell whether conda's package itself holds this INSTALLER; some are built with pip's in it."""
+        path = copy.metadata[len(self._prefix) + 1 :] + "/INSTALLER"
+        try:
+            actual = hashlib.sha256(self._root.read(copy.metadata + "/INSTALLER", _SMALL)).hexdigest()
+            files = json.loads(self._root.read(record.path, _RECORD_LIMIT))["paths_data"]["paths"]
+            return any(file["_path"] == path and file["sha256"] == actual for file in files)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
+
+
+# ---- what is recorded of one ----------------------------------------------------------------------------
+
+
+def _describe(
+    root: Root, copy: _Found, installer: str, seen: Observation, by_module: Dict[str, str]
+) -> Dict[str, Any]:
+    package: Dict[str, Any] = {}
+    if copy.version:
+        package["version"] = copy.version
+    else:
+        seen.unobserved[f"package.pip.{copy.name}"] = copy.trouble
+    if installer:
+        package["installer"] = installer
+    source, editable, trouble = _direct_url(root, copy)
+    if trouble:
+        seen.unobserved[f"package.pip.{copy.name}.source"] = trouble
+    if source:
+        package["source"] = source
+    if editable:
+        package["editable"] = True
+    record = _read_record(root, copy) if copy.kind == "dist-info" else b""
+    if record is None:
+        # Distributions' own packages come without RECORD on purpose; from an installer it is damage.
+        if installer in ("pip", "uv", "poetry", "pdm"):
+            seen.unobserved[f"package.pip.{copy.name}.digest"] = f"no readable RECORD in {copy.metadata}"
+    elif not editable:
+        digest = _digest(record, copy.metadata.rpartition("/")[2])
+        if digest:
+            package["digest"] = digest
+    modules = _imports(root, copy, record or b"")
+    if copy.site.origin != "PYTHONPATH":
+        by_module.update(dict.fromkeys(modules, copy.name))
+    named = [module for module in modules if not module.rpartition(".")[2].startswith("_")] or modules
+    if any(normalise(module) != copy.name for module in named):
+        package["imports"] = named[:_IMPORT_LIMIT]
+    return package
+
+
+def _installer(root: Root, copy: _Found) -> str:
+    if copy.kind != "dist-info":
+        return ""
+    try:
+        words = root.read(copy.metadata + "/INSTALLER", _SMALL).decode("utf-8", "replace").split()
+    except OSError:
+        return ""
+    return words[0] if words and _NAME.match(words[0]) and len(words[0]) < 40 else ""
+
+
+def _direct_url(root: Root, copy: _Found) -> Tuple[str, bool, str]:
+    """Return where it was installed from, whether as an editable, and what is wrong with the record of it."""
+    if copy.link:
+        return copy.link, True, ""
+    if copy.kind != "dist-info":
+        return "", False, ""
+    path = copy.metadata + "/direct_url.json"
+    try:
+        content = root.read(path, _SMALL)
+    except FileNotFoundError:
+        return "", False, ""
+    except OSError as error:
+        return "", False, f"{path} cannot be read: {error.strerror or error}"
+    try:
+        data = json.loads(content)
+        url = str(data["url"])
+        editable = data.get("dir_info", {}).get("editable") is True
+        if "vcs_info" in data:
+            kind, commit = str(data["vcs_info"]["vcs"]), str(data["vcs_info"]["commit_id"])
+            url = f"{kind}+{_public(url)}@{commit}"
+        elif url.startswith("file://"):
+            url = _unquote(url[len("file://") :])
+            url = url if url.startswith("/") else "/" + url.partition("/")[2]
+        else:
+            url = _public(url)
+        if data.get("subdirectory"):
+            url += f"#subdirectory={data['subdirectory']}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "", False, f"{path} is no valid direct_url.json (PEP 610)"
+    return (_printable(url)[:1000], editable, "")
+
+
+def _public(url: str) -> str:
+    """Drop what may be secret from a URL: user and password, query and fragment."""
+    url = re.sub(r"(?<=://)(?!git@)[^/]*@", "", re.split(r"[?#]", url, maxsplit=1)[0])
+    return mask_url(url)
+
+
+def _unquote(path: str) -> str:
+    if "%" not in path:
+        return path
+    from urllib.parse import unquote
+
+    return unquote(path)
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+# ---- RECORD ---------------------------------------------------------------------------------------------
+
+
+def _read_record(root: Root, copy: _Found) -> Optional[bytes]:
+    try:
+        return root.read(copy.metadata + "/RECORD", _RECORD_LIMIT)
+    except OSError:
+        return None
+
+
+def _digest(record: bytes, folder: str) -> Optional[str]:
+    """Hash the lines of a RECORD that are the same wherever the same wheel is installed.
+
+    Left out: lines without a hash, .pyc files, paths outside site-packages (scripts, whose first line
+    names the interpreter) and what installers write into the dist-info ``folder``. Sizes and the order
+    are left out too. None when nothing is left.
+    """
+    own = folder.encode("utf-8", "surrogateescape") + b"/"
+    kept = [
+        line[: line.rindex(b",")]
+        for line in record.split(b"\n")
+        if b",sha" in line
+        and b".pyc," not in line
+        and not line.startswith((b"../", b"/"))
+        and not (line.startswith(own) and line[len(own) : line.index(b",")] in _BOOKKEEPING)
+    ]
+    if not kept:
+        return None
+    kept.sort()
+    return "sha256:" + hashlib.sha256(b"\n".join(kept) + b"\n").hexdigest()
+
+
+def _record_files(root: Root, copy: _Found) -> List[Tuple[str, str, str, Optional[int]]]:
+    """Return (path, algorithm, digest, size) of the files that a RECORD gives a hash for, .pyc left out."""
+    record = _read_record(root, copy) if copy.kind == "dist-info" else None
+    files = []
+    folder = copy.site.path.rstrip("/")
+    outermost = folder.rsplit("/", 3)[0] + "/"
+    for line in (record or b"").split(b"\n"):
+        if not _HASHED.search(line):
+            continue
+        path, digest, size = line.decode("utf-8", "surrogateescape").rstrip("\r").rsplit(",", 2)
+        if path.startswith('"') and path.endswith('"'):
+            path = path[1:-1].replace('""', '"')
+        if path.endswith(".pyc") or "\0" in path:
+            continue
+        whole = _resolve(folder, path)
+        if whole.startswith(outermost):
+            algorithm, _, value = digest.partition("=")
+            files.append((whole, algorithm, value.rstrip("="), int(size) if size else None))
+    return files
+
+
+def _resolve(folder: str, path: str) -> str:
+    if path.startswith("/"):
+        return path
+    parts = folder.split("/")
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _is_intact(root: Root, path: str, algorithm: str, digest: str, size: Optional[int]) -> bool:
+    try:
+        if size is not None and root.stat(path).size != size:
+            return False
+        hasher = hashlib.new(algorithm)
+        with root.open(path) as file:
+            while True:
+                piece = file.read(_CHUNK)
+                if not piece:
+                    break
+                hasher.update(piece)
+    except (OSError, ValueError):
+        return False
+    return base64.urlsafe_b64encode(hasher.digest()).rstrip(b"=").decode("ascii") == digest
+
+
+# ---- import names ---------------------------------------------------------------------------------------
+
+
+def _imports(root: Root, copy: _Found, record: bytes) -> List[str]:
+    """Return the modules and packages that a distribution brings, a namespace's parts in full.
+
+    From RECORD; from top_level.txt where that lists no modules (editable installs, egg-info).
+    """
+    lines = b"\n" + record
+    packages = {path.decode("ascii").replace("/", "."): rest for path, rest in _PACKAGE.findall(lines)}
+    namespaces = _namespaces(root, copy, record, packages)
+    names = {name.decode("ascii") for name in _MODULE.findall(lines)}
+    for package in sorted(packages, key=len):
+        above = package.split(".")[:-1]
+        if package not in namespaces and not any(
+            ".".join(above[: end + 1]) in names for end in range(len(above))
+        ):
+            names.add(package)
+    modules = sorted(name for name in names if not name.startswith("__editable__"))
+    if not modules and copy.kind != "egg-file":
+        text = try_read(root, copy.metadata + "/top_level.txt", _SMALL) or ""
+        stripped = (line.strip().replace("/", ".") for line in text.splitlines())
+        modules = sorted({line for line in stripped if re.match(r"[A-Za-z_][\w.]*\Z", line, re.A)})
+    return modules
+
+
+def _namespaces(root: Root, copy: _Found, record: bytes, packages: Dict[str, bytes]) -> List[str]:
+    """Return the packages that others may add to, although they have an __init__.py."""
+    if b"/namespace_packages.txt," in record:
+        return (try_read(root, copy.metadata + "/namespace_packages.txt", _SMALL) or "").split()
+    # NVIDIA's older wheels all bring nvidia/__init__.py, of no bytes, above their one subpackage.
+    return [
+        name
+        for name, rest in packages.items()
+        if "." not in name
+        and rest.startswith(_EMPTY_FILE)
+        and normalise(name) != copy.name
+        and sum(other.count(".") == 1 and other.startswith(name + ".") for other in packages) == 1
+    ]
+
+
+def _shadowed_modules(
+    root: Root, target: Target, packages: Dict[str, Dict[str, Any]], by_module: Dict[str, str]
+) -> None:
+    """Mark packages whose module is hidden by a bare folder or file of the same name on PYTHONPATH."""
+    for site in target.site_packages:
+        if site.origin != "PYTHONPATH":
+            continue
+        try:
+            entries = root.scan(site.path)
+        except OSError:
+            continue
+        for entry in entries:
+            stem, dot, suffix = entry.name.partition(".")
+            owner = by_module.get(stem)
+            if owner is None or "shadowed_by" in packages[owner] or packages[owner].get("editable"):
+                continue
+            inner = f"{site.path.rstrip('/')}/{entry.name}/__init__.py"
+            hides = root.is_file(inner) if entry.is_dir and not dot else entry.is_file and _is_module(suffix)
+            if hides:
+                packages[owner]["shadowed_by"] = site.path
+
+
+def _is_module(suffix: str) -> bool:
+    return suffix == "py" or suffix == "so" or suffix.endswith(".so")
