@@ -76,6 +76,13 @@ class Root(Protocol):
     def is_file(self, path: str) -> bool:
         """Tell whether a regular file is there, links followed."""
 
+    def filesystem_size(self, path: str) -> int:
+        """Return the bytes that the file system mounted at a folder holds in all, used or free.
+
+        Raises UnobservableError on any root but a live one: a folder's size is that of the disk it was
+        copied to.
+        """
+
     def run(self, command: Sequence[str], timeout: float = 5.0, limit: int = 1024 * 1024) -> str:
         """Run a program of the live machine and return what it printed on stdout, decoded.
 

@@ -106,6 +106,9 @@ class FolderRoot:
         except (OSError, ValueError):
             return False
 
+    def filesystem_size(self, path: str) -> int:  # noqa: D102 - see Root
+        raise UnobservableError("a folder has no file systems of its own")
+
     def run(self, command: Sequence[str], timeout: float = 5.0, limit: int = 1024 * 1024) -> str:  # noqa: D102
         raise UnobservableError("nothing is run in a folder")
 

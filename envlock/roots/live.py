@@ -59,6 +59,13 @@ class LiveRoot:
     def is_file(self, path: str) -> bool:  # noqa: D102 - see Root
         return os.path.isfile(path)
 
+    def filesystem_size(self, path: str) -> int:  # noqa: D102 - see Root
+        try:
+            answer = os.statvfs(path)
+        except OSError as error:
+            raise UnobservableError(f"{path}: {error.strerror or error}") from None
+        return answer.f_blocks * answer.f_frsize
+
     def run(self, command: Sequence[str], timeout: float = 5.0, limit: int = 1024 * 1024) -> str:  # noqa: D102 - see Root
         return _run(command, self.environ, timeout, limit)
 
