@@ -1,3 +1,90 @@
-"""envlock records the whole stack under a GPU program, checks it, and names the difference that breaks it."""
+"""envlock records the whole stack under a GPU program, checks it, and names the difference that breaks it.
+
+The library is these functions; everything else is imported when one of them needs it::
+
+    manifest = envlock.capture()
+    result = envlock.check(manifest)
+    difference = envlock.diff(envlock.load("mine.toml"), envlock.load("theirs.toml"))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+__all__ = ["capture", "check", "diff", "load", "verify"]
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterable, Sequence
+
+    from envlock.compare.engine import Difference
+    from envlock.locks.policy import Verification
+    from envlock.manifest.model import Manifest
+    from envlock.probe.root import Root
+    from envlock.rules.model import Result
+
+
+def capture(
+    root: Root | None = None,
+    *,
+    python: str | None = None,
+    prefix: str | None = None,
+    name: str | None = None,
+    time: datetime.datetime | None = None,
+    all_system_packages: bool = False,
+) -> Manifest:
+    """Record a stack: of this machine, or of the root given.
+
+    ``python`` (an executable) or ``prefix`` (a venv or conda prefix) choose the environment instead of
+    VIRTUAL_ENV, CONDA_PREFIX and PATH; ``time`` is recorded if given; ``name`` is a label. Raises
+    EnvlockError when the named environment is not there.
+    """
+    from envlock.errors import EnvlockError
+    from envlock.manifest.assemble import assemble
+    from envlock.probe.collect import collect
+    from envlock.probe.target import TargetError
+    from envlock.roots.live import LiveRoot
+
+    try:
+        document = collect(root or LiveRoot(), python, prefix, everything=all_system_packages)
+    except TargetError as error:
+        raise EnvlockError(str(error)) from None
+    return assemble(document, version=__version__, time=time, name=name)
+
+
+def load(path: str) -> Manifest:
+    """Read a manifest from a TOML file; "-" is standard input. Raises EnvlockError."""
+    from envlock.manifest.read import load as read
+
+    return read(path)
+
+
+def check(manifest: Manifest, *, matrix: Sequence[str] = ()) -> Result:
+    """Say whether a stack can work; ``matrix`` names TOML files with further or changed rows."""
+    from envlock.matrix.loader import load as load_matrix
+    from envlock.rules.engine import run
+
+    return run(manifest, load_matrix(matrix))
+
+
+def diff(
+    mine: Manifest, theirs: Manifest, *, bad: str | None = None, log: str | Iterable[str] | None = None,
+    matrix: Sequence[str] = (),
+) -> Difference:  # fmt: skip
+    """Say what differs between two stacks and which difference is to blame, best first.
+
+    ``bad`` is "mine" or "theirs" where it is known which one fails; ``log`` is the text of its error.
+    """
+    from envlock.compare.engine import compare
+    from envlock.matrix.loader import load as load_matrix
+
+    return compare(mine, theirs, load_matrix(matrix), bad=bad, log=log)
+
+
+def verify(lock: Manifest, current: Manifest, *, matrix: Sequence[str] = ()) -> Verification:
+    """Say whether a stack still matches its lock: image facts match, machine facts satisfy."""
+    from envlock.locks.policy import verify as run
+    from envlock.matrix.loader import load as load_matrix
+
+    return run(lock, current, load_matrix(matrix))

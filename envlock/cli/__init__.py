@@ -1,1 +1,79 @@
-"""The envlock command: each command parses, calls the library, renders and exits."""
+"""The envlock command: each command parses, calls the library, renders and exits.
+
+Exit codes, for every command: 0 fine, 1 a problem was found, 2 the command could not do its work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from envlock import __version__
+from envlock.errors import EnvlockError
+
+COMMANDS = {
+    "capture": "Record the stack of this machine as a manifest.",
+    "check": "Say whether a stack can work.",
+    "diff": "Say what differs between two stacks, and which difference is to blame.",
+    "explain": "Say what a rule means, with its source.",
+    "update": "Take the drift into a lock, keeping its comments and policy.",
+    "verify": "Say whether this environment still matches its lock.",
+}
+"""Command name to its one line of help; each is the function of that name in ``envlock.cli.<name>``."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when it is run: start-up is most of a command's cost."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 - click's own
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
+        if cmd_name not in COMMANDS:
+            return None
+        import importlib
+
+        module = importlib.import_module(f"envlock.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def resolve_command(  # noqa: D102 - click's own
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="envlock")
+def group() -> None:
+    """Record the whole stack under a GPU program, check it, and name the difference that breaks it."""
+
+
+def main() -> None:
+    """Run the command line; every EnvlockError becomes one sentence on stderr and exit code 2."""
+    try:
+        group(prog_name="envlock")
+    except EnvlockError as error:
+        click.echo(f"envlock: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep the interpreter's own flush at exit quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        click.echo(f"envlock: {error.strerror or error}", err=True)
+        sys.exit(2)

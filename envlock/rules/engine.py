@@ -150,3 +150,12 @@ def _identity(finding: Finding) -> tuple[str, str]:
 def identities(findings: Iterable[Finding]) -> set[tuple[str, str]]:
     """Return what tells findings apart across two stacks: rule and subject."""
     return {_identity(finding) for finding in findings}
+
+
+def still_finds(manifest: Manifest, matrix: Matrix, finding: Finding) -> bool:
+    """Tell whether a finding's own rule still finds it in a changed manifest."""
+    stack = Stack(manifest)
+    return any(
+        isinstance(outcome, Finding) and outcome.subject == finding.subject
+        for outcome in find_rule(finding.rule).check(stack, matrix)
+    )

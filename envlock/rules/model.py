@@ -50,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     severity: Severity | Literal[""] = ""
     layer: str = ""
     rank: int = 0
-    """Within one severity: lower is told earlier; for a rule that knows its finding to be only a consequence."""
+    """Within one severity, lower is told earlier: a mere consequence takes a higher one."""
 
 
 class Unknown(msgspec.Struct, frozen=True, omit_defaults=True):

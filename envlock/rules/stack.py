@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from envlock.manifest.model import CondaPackage, Driver, Framework, Gpu, Library, Manifest, PipPackage
 
-CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch", "tensorflow-base": "tensorflow",
+CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch",
+               "tensorflow-base": "tensorflow",
                "py-opencv": "opencv-python", "matplotlib-base": "matplotlib", "torchtriton": "triton",
                "onnxruntime-cpp": "onnxruntime"}  # fmt: skip
 """Conda packages whose project has another name on PyPI, as conda-forge's and pytorch's recipes name them."""
@@ -52,7 +53,7 @@ class Stack:
 
     @cached_property
     def packages(self) -> dict[str, Installed]:
-        """Every project by PyPI name; where conda and pip both hold one, pip's is the one that is imported."""
+        """Every project by PyPI name; where both managers hold one, pip's copy is imported."""
         found: dict[str, Installed] = {}
         for name, conda in self.manifest.package.conda.items():
             project = CONDA_NAMES.get(name, name)

@@ -1,0 +1,43 @@
+"""``envlock check``: can this stack work?"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from envlock.cli import options
+
+
+@click.command("check")
+@click.argument("manifest", required=False, metavar="[ENV.TOML]")
+@options.environment
+@options.JSON
+@options.OUTPUT
+@options.MATRIX
+def command(
+    manifest: str | None,
+    python: str | None,
+    prefix: str | None,
+    as_json: bool,
+    output: str | None,
+    matrix: tuple[str, ...],
+) -> None:
+    """Say whether a stack can work: of a manifest ("-" is standard input), or of this machine.
+
+    Exits with 1 where an error or a warning was found.
+    """
+    import envlock
+    from envlock.cli.output import emit
+
+    stack = options.manifest_or_live(manifest, python, prefix)
+    result = envlock.check(stack, matrix=matrix)
+    if as_json:
+        from envlock.reports import json
+
+        emit(json.check(result, stack), output)
+    else:
+        from envlock.reports import text
+
+        emit(text.check(result, options.style()), output)
+    sys.exit(1 if result.verdict == "problem" else 0)

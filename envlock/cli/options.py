@@ -1,0 +1,78 @@
+"""Options and arguments that several commands share, and how they become a manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from envlock.manifest.model import Manifest
+    from envlock.reports.style import Style
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object (schemas/report.schema.json)."
+)
+OUTPUT = click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of standard output.")
+MATRIX = click.option(
+    "--matrix",
+    multiple=True,
+    metavar="FILE",
+    help="TOML file with further or changed matrix rows; repeatable.",
+)
+
+
+def environment(function: F) -> F:
+    """Add --python and --prefix: which environment to look at."""
+    python = click.option("--python", metavar="EXE", help="The interpreter whose environment is meant.")
+    prefix = click.option("--prefix", metavar="DIR", help="The venv or conda prefix that is meant.")
+    return python(prefix(function))
+
+
+def style() -> Style:
+    """Return the style for standard output."""
+    from envlock.reports.style import Style, wants_colour
+
+    return Style(colour=wants_colour(sys.stdout))
+
+
+def manifest_or_live(path: str | None, python: str | None, prefix: str | None) -> Manifest:
+    """Read the manifest at a path, or capture this machine where none is given."""
+    import envlock
+
+    if path is None:
+        return envlock.capture(python=python, prefix=prefix)
+    if python or prefix:
+        raise click.UsageError(
+            "--python and --prefix choose an environment of this machine; a manifest was given."
+        )
+    return envlock.load(path)
+
+
+@contextlib.contextmanager
+def lines(path: str | None) -> Iterator[Iterable[str] | None]:
+    """Open a log as a stream of bounded lines ("-" is standard input); None where no log is given."""
+    from envlock.compare.symptoms import lines_of
+    from envlock.errors import EnvlockError
+
+    if path is None:
+        yield None
+        return
+    try:
+        stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise EnvlockError(f"cannot read {path}: {error.strerror or error}") from None
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
+    try:
+        yield lines_of(text)
+    finally:
+        if path == "-":
+            text.detach()
+        else:
+            text.close()

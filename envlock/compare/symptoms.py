@@ -1,0 +1,139 @@
+"""What an error text points to: known error patterns, and the names, versions and paths that it mentions.
+
+A log is read in a stream, line by line, in bounded memory; nothing of it is kept but counts and a few
+short excerpts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from envlock.compare.model import Change
+    from envlock.matrix.loader import Matrix
+
+LINE_LIMIT = 4000
+"""Characters of a line that are looked at: enough for a linker's line, little for a hostile one."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_TAIL = 400
+"""Lines at the end of a log that weigh more: a traceback is the last thing that a job says."""
+
+
+@dataclass
+class Symptoms:
+    """What a log points to."""
+
+    rules: dict[str, str] = field(default_factory=dict)
+    """Rule name -> the line that points to it."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Fact address -> the line that points to it."""
+    mentions: dict[str, int] = field(default_factory=dict)
+    """Address of a change -> how strongly the text names it."""
+    lines: int = 0
+
+
+def lines_of(stream: TextIO) -> Iterator[str]:
+    """Yield a stream's lines, each cut at a bound, so that a log without line ends costs no memory."""
+    while True:
+        line = stream.readline(LINE_LIMIT)
+        if not line:
+            return
+        yield line
+        while line and not line.endswith("\n"):
+            line = stream.readline(1 << 16)
+
+
+def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matrix) -> Symptoms:
+    """Read a log and say what it points to, among the known errors and among these changes."""
+    from envlock.matrix.patterns import match_line
+
+    names = _names(changes, matrix)
+    found = Symptoms()
+    tail: deque[set[str]] = deque(maxlen=_TAIL)
+    for line in lines:
+        found.lines += 1
+        text = line[:LINE_LIMIT]
+        for match in match_line(matrix, text):
+            excerpt = text.strip()[:200]
+            for rule in match.rules:
+                found.rules.setdefault(rule, excerpt)
+            for address in match.addresses:
+                found.addresses.setdefault(address, excerpt)
+        touched = _touched(text, names)
+        tail.append(touched)
+        for address in touched:
+            found.mentions[address] = min(found.mentions.get(address, 0) + 1, 20)
+    for touched in tail:
+        for address in touched:
+            found.mentions[address] += 2
+    return found
+
+
+def _touched(text: str, names: Mapping[str, set[str]]) -> set[str]:
+    touched: set[str] = set()
+    for token in _TOKEN.findall(text):
+        plain = token.lower().rstrip(".+-")
+        for form in {plain, plain.partition(".so")[0], *plain.split(".")}:
+            touched |= names.get(form, set())
+    return touched
+
+
+def _names(changes: Iterable[Change], matrix: Matrix) -> dict[str, set[str]]:
+    """Map each word that would name a change to the change's address."""
+    imports = _import_names(matrix)
+    names: dict[str, set[str]] = {}
+    for change in changes:
+        for word in _words(change, imports):
+            if len(word) > 2:
+                names.setdefault(word.lower(), set()).add(change.address)
+    return names
+
+
+def _import_names(matrix: Matrix) -> dict[str, list[str]]:
+    """Map a distribution to the import names that are not its own."""
+    found: dict[str, list[str]] = {}
+    for row in matrix.rows("imports", "import"):
+        for distribution in row["dists"]:
+            found.setdefault(distribution, []).append(row["name"])
+    return found
+
+
+_PLAIN_WORDS = frozenset({"test", "tests", "the", "src", "lib", "bin", "python", "file", "line", "error", "core", "main",
+                          "build", "six", "click", "rich", "packaging", "version", "module", "import", "pip"})  # fmt: skip
+"""Words that stand in any log, whatever its cause; a package so named is not named by them."""
+
+
+def _words(change: Change, imports: Mapping[str, list[str]]) -> Iterator[str]:
+    parts = change.address.split(".")
+    if parts[0] == "package" and len(parts) > 2:
+        name = ".".join(parts[2:])
+        if name not in _PLAIN_WORDS:
+            yield name
+            yield name.replace("-", "_")
+        yield from imports.get(name, ())
+        for side in (change.before, change.after):
+            if isinstance(side, dict):
+                yield from (each.partition(".")[0] for each in side.get("imports", ()))
+    elif parts[0] == "library":
+        yield parts[1]
+        yield f"lib{parts[1]}"
+        for copy in [*(change.before or ()), *(change.after or ())]:
+            yield str(copy.get("soname", "")).partition(".so")[0]
+    elif parts[0] == "framework":
+        yield parts[1]
+        yield parts[1].replace("-", "_")
+    elif parts[0] == "environ":
+        yield parts[1]
+    elif parts[0] in ("driver", "gpu", "compiler", "toolkit"):
+        yield from {"driver": ("driver", "nvidia-smi", "libcuda"), "gpu": ("gpu", "sm"), "toolkit": ("nvcc",),
+                    "compiler": ("gcc", "g++", "nvcc", "host_config.h")}[parts[0]]  # fmt: skip
+
+
+def mentions_version(text: str, values: Iterable[Any]) -> bool:
+    """Tell whether a text quotes one of these versions; a bare small number proves nothing."""
+    return any(isinstance(value, str) and value.count(".") >= 1 and value in text for value in values)

@@ -1,0 +1,176 @@
+"""Runs every probe over a root; the result is one document of plain values, ready for JSON.
+
+The document is what a zipped probe prints on another machine and what ``envlock.manifest.assemble``
+turns into a manifest: ``facts`` in the manifest's shape, ``unobserved`` with reasons, and the
+requirements of distributions with their markers still in them, beside the marker environment.
+"""
+
+import functools
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from envlock.probe.observation import Observation, merge
+from envlock.probe.root import Root
+
+DOCUMENT = "envlock-observation/1"
+"""The schema of the document."""
+
+
+def collect(
+    root: Root,
+    python: Optional[str] = None,
+    prefix: Optional[str] = None,
+    everything: bool = False,
+) -> Dict[str, Any]:
+    """Observe a root; raises envlock.probe.target.TargetError when the named Python is not there.
+
+    One probe that fails costs its own facts, never the others'. ``everything`` records all system
+    packages, not only those of the GPU stack.
+    """
+    from envlock.probe.target import find_target
+
+    driver = _start(root, _read_driver)
+    target = find_target(root, python, prefix)
+    seen: List[Observation] = [
+        _guarded(section, probe, root)
+        for section, probe in (
+            ("host", _read_host),
+            ("os", _read_os),
+            ("toolkit", _read_toolkits),
+            ("compiler", _read_compiler),
+            ("container", _read_container),
+            ("environ", _read_environ),
+        )
+    ]
+    seen.append(_guarded("package.system", functools.partial(_read_system, everything=everything), root))
+    probes: List[Tuple[str, Callable[[Root, Any], Observation]]] = []
+    if target is None:
+        none = Observation()
+        reason = "no Python was found: VIRTUAL_ENV, CONDA_PREFIX and PATH name none"
+        none.unobserved.update({"python": reason, "package.pip": reason, "package.conda": reason})
+        seen.append(none)
+    else:
+        probes += [("python", _read_python), ("package.pip", _read_pip), ("package.conda", _read_conda)]
+    probes += [("library", _read_libraries), ("framework", _read_frameworks)]
+    for section, read in probes:
+        seen.append(_guarded(section, functools.partial(_of_target, read, target), root))
+    whole = merge([driver(), *seen])
+    return {
+        "schema": DOCUMENT,
+        "source": root.kind,
+        "requires_dist": whole.facts.pop("_requires_dist", {}),
+        "markers": whole.facts.pop("_markers", {}),
+        "facts": whole.facts,
+        "unobserved": whole.unobserved,
+    }
+
+
+def _of_target(read: Callable[[Root, Any], Observation], target: Any, root: Root) -> Observation:
+    return read(root, target)
+
+
+def _start(root: Root, probe: Callable[[Root], Observation]) -> Callable[[], Observation]:
+    """Begin the driver's probe beside the others where it waits for a child process; return how to join it."""
+    if root.kind != "live":
+        return lambda: _guarded("driver", probe, root)
+    import threading
+
+    answers: List[Observation] = []
+    thread = threading.Thread(target=lambda: answers.append(_guarded("driver", probe, root)), daemon=True)
+    thread.start()
+
+    def join() -> Observation:
+        thread.join()
+        return answers[0]
+
+    return join
+
+
+def _guarded(section: str, probe: Callable[[Root], Observation], root: Root) -> Observation:
+    """Run one probe; whatever it meets in hostile files becomes an unobserved fact with the error's text."""
+    try:
+        return probe(root)
+    except Exception as error:  # noqa: BLE001 - one probe must never cost the capture
+        failed = Observation()
+        failed.unobserved[section] = f"reading it failed: {type(error).__name__}: {str(error)[:200]}"
+        return failed
+
+
+# Each probe's module is imported when it runs: a driver probe needs no package probe and the reverse.
+
+
+def _read_driver(root: Root) -> Observation:
+    from envlock.probe.driver import read_driver, read_gpus
+
+    return merge([read_driver(root), read_gpus(root)])
+
+
+def _read_host(root: Root) -> Observation:
+    from envlock.probe.host import read_host
+
+    return read_host(root)
+
+
+def _read_os(root: Root) -> Observation:
+    from envlock.probe.os_release import read_os
+
+    return read_os(root)
+
+
+def _read_toolkits(root: Root) -> Observation:
+    from envlock.probe.toolkit import read_toolkits
+
+    return read_toolkits(root)
+
+
+def _read_compiler(root: Root) -> Observation:
+    from envlock.probe.compiler import read_compiler
+
+    return read_compiler(root)
+
+
+def _read_container(root: Root) -> Observation:
+    from envlock.probe.container import read_container
+
+    return read_container(root)
+
+
+def _read_environ(root: Root) -> Observation:
+    from envlock.probe.environ import read_environ
+
+    return read_environ(root)
+
+
+def _read_system(root: Root, everything: bool) -> Observation:
+    from envlock.probe.system_packages import read_system_packages
+
+    return read_system_packages(root, everything=everything)
+
+
+def _read_python(root: Root, target: Any) -> Observation:
+    from envlock.probe.python import read_python
+
+    return read_python(root, target)
+
+
+def _read_pip(root: Root, target: Any) -> Observation:
+    from envlock.probe.pip import read_pip
+
+    return read_pip(root, target)
+
+
+def _read_conda(root: Root, target: Any) -> Observation:
+    from envlock.probe.conda import read_conda
+
+    return read_conda(root, target)
+
+
+def _read_libraries(root: Root, target: Any) -> Observation:
+    from envlock.probe.libraries import read_libraries
+
+    return read_libraries(root, target)
+
+
+def _read_frameworks(root: Root, target: Any) -> Observation:
+    from envlock.probe.frameworks import read_frameworks
+
+    return read_frameworks(root, target)

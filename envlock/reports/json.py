@@ -1,0 +1,119 @@
+"""Results as the one JSON object that ``--json`` prints; its schema is schemas/report.schema.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from envlock.compare.model import Cause, Change, Unseen
+from envlock.rules.model import Evidence, Result, Severity, Unknown
+
+if TYPE_CHECKING:
+    from envlock.compare.engine import Difference
+    from envlock.locks.policy import Verification
+    from envlock.manifest.model import Manifest
+
+SCHEMA = "envlock-report/1"
+
+
+class ReportedFix(msgspec.Struct, frozen=True):
+    """A change that removes a finding; it was tried on paper."""
+
+    address: str
+    to: str
+    message: str
+
+
+class ReportedFinding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A finding as reports print it."""
+
+    rule: str
+    severity: Severity
+    layer: str
+    subject: str
+    message: str
+    side: str = ""
+    evidence: tuple[Evidence, ...] = ()
+    fixes: tuple[ReportedFix, ...] = ()
+    source: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The object; keys that do not apply are left out."""
+
+    schema: str
+    command: str
+    verdict: str
+    findings: tuple[ReportedFinding, ...] | None = None
+    bad: str = ""
+    causes: tuple[Cause, ...] | None = None
+    changes: tuple[Change, ...] | None = None
+    unobserved: tuple[Unseen, ...] | None = None
+    unknown: tuple[Unknown, ...] | None = None
+
+
+def check(result: Result, manifest: Manifest) -> str:
+    """Render a check."""
+    unobserved = tuple(Unseen(each, why) for each, why in sorted(manifest.capture.unobserved.items()))
+    return encode(
+        Report(
+            SCHEMA,
+            "check",
+            result.verdict,
+            findings=tuple(_finding(finding) for finding in result.findings),
+            unobserved=unobserved,
+            unknown=result.unknown,
+        )
+    )
+
+
+def difference(difference: Difference) -> str:
+    """Render a diff."""
+    return encode(
+        Report(
+            SCHEMA,
+            "diff",
+            difference.verdict,
+            findings=tuple(_finding(each.finding, each.side) for each in difference.findings),
+            bad=difference.bad or "",
+            causes=difference.causes,
+            changes=difference.changes,
+            unobserved=difference.unobserved,
+            unknown=difference.unknown,
+        )
+    )
+
+
+def verification(result: Verification) -> str:
+    """Render a verify; its changes go from the lock to now."""
+    return encode(
+        Report(
+            SCHEMA,
+            "verify",
+            result.verdict,
+            findings=tuple(_finding(finding) for finding in result.findings),
+            changes=result.drift,
+            unobserved=result.unobserved,
+            unknown=result.unknown,
+        )
+    )
+
+
+def _finding(finding: Any, side: str = "") -> ReportedFinding:
+    return ReportedFinding(
+        rule=finding.rule,
+        severity=finding.severity or "error",
+        layer=finding.layer,
+        subject=finding.subject,
+        message=finding.message,
+        side=side,
+        evidence=finding.evidence,
+        fixes=tuple(ReportedFix(fix.address, fix.to, fix.message) for fix in finding.fixes),
+        source=finding.source,
+    )
+
+
+def encode(report: Report) -> str:
+    """Return the report as indented JSON with a line end; control characters are escaped by JSON itself."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"

@@ -1,0 +1,1 @@
+"""Rules about containers and the host they run on."""

@@ -1,0 +1,1 @@
+"""Rules about the CUDA runtime and toolkit: what is loaded, what is mixed, what can be compiled."""

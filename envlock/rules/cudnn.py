@@ -1,0 +1,1 @@
+"""Rules about cuDNN: which copy is loaded, and does it fit."""

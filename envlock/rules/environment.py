@@ -1,0 +1,1 @@
+"""Rules about environment variables and limits of the process."""

@@ -1,0 +1,1 @@
+"""Rules about frameworks and what is built against them."""

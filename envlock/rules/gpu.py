@@ -1,0 +1,1 @@
+"""Rules about the GPU: does the code that is installed run on it."""

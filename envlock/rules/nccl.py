@@ -1,0 +1,1 @@
+"""Rules about NCCL: which copy is loaded, and does it fit."""

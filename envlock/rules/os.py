@@ -1,0 +1,1 @@
+"""Rules about the operating system, its C libraries and the CPU."""
