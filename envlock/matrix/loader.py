@@ -2,8 +2,8 @@
 
 The conventions of a subject's file ``<subject>.toml`` (all subjects alike):
 
-- ``[keys]`` first: for every kind of row in the file, the columns that tell two rows apart (a kind may have no
-  row yet). Then arrays of tables, one kind a table name.
+- ``[keys]`` first: for every kind of row in the file, the columns that tell two rows apart (a kind may
+  have no row yet). Then arrays of tables, one kind a table name.
 - Every row has ``source`` (text: where it can be looked up) and ``read`` (the day when it was).
 - Versions are text. A column that does not apply is left out.
 
