@@ -9,7 +9,9 @@ import base64
 import hashlib
 import json
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from bisect import bisect_left
+from contextlib import suppress
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from envlock.probe.conda import Record, read_records
 from envlock.probe.observation import Observation
@@ -29,12 +31,14 @@ _CHUNK = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][\w.!+*-]{0,99}\Z", re.A)
 # As email.feedparser: headers end at the first line that is neither a header nor a continuation.
-_END_OF_HEADERS = re.compile(rb"^(?![!-9;-~]+:|[ \t]|From )", re.M)
-_FIELD = re.compile(rb"^(name|version|requires-dist):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)", re.I | re.M)
+_END_OF_HEADERS = re.compile(rb"\n(?![!-9;-~]+:|[ \t]|From )")
+# A literal newline first lets the regular expression engine skip from line to line.
+_FIELD = re.compile(rb"\n([Nn]ame|[Vv]ersion|[Rr]equires-[Dd]ist):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)")
 _FOLDED = re.compile(rb"\r?\n[ \t]+")
-_HASHED = re.compile(rb",sha(?:256|384|512)=[\w=+/-]+,\d*\r?\Z")
-_PACKAGE = re.compile(rb"\n((?:[A-Za-z_]\w*/){0,2}[A-Za-z_]\w*)/__init__\.py,([^\r\n]*)")
-_MODULE = re.compile(rb"\n([A-Za-z_]\w*)(?:\.[\w-]+)*\.(?:py|so),")
+_HASHED = re.compile(rb",sha(?:256|384|512)=[\w=+/-]+,\d*\Z")
+_MODULE = re.compile(rb"([A-Za-z_]\w*)(?:\.[\w-]+)*\.(?:py|so),")
+_FOLDER = re.compile(rb"[A-Za-z_]\w*/\Z")
+_CHILD_LIMIT = 10_000
 _EMPTY_FILE = b"sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 _BOOKKEEPING = frozenset(
     b"INSTALLER REQUESTED RECORD RECORD.jws RECORD.p7s direct_url.json provenance_url.json "
@@ -194,9 +198,9 @@ def _in_folder(
 
 def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, file: str) -> _Found:
     # "numpy-1.26.4", "numpy-1.26.4-py3.11", "numpy": the escaped project name holds no dash in a dist-info.
-    named, _, rest = stem.partition("-")
+    named = stem.partition("-")[0]
     if kind != "dist-info" and re.match(r".+-\d", stem):
-        named, rest = re.split(r"-(?=\d)", stem, maxsplit=1)
+        named = re.split(r"-(?=\d)", stem, maxsplit=1)[0]
     fallback = normalise(named) if _NAME.match(named) else ""
     try:
         headers = _headers(root, file)
@@ -206,7 +210,8 @@ def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, 
         return _Found(fallback, "", site, path, kind, [], trouble, "")
     name, version, requires = "", "", []
     for key, raw in _FIELD.findall(headers):
-        value = _FOLDED.sub(b" ", raw).strip().decode("utf-8", "replace")
+        unfolded = _FOLDED.sub(b" ", raw) if b"\n" in raw else raw
+        value = unfolded.strip().decode("utf-8", "replace")
         field = key.lower()
         if field == b"requires-dist":
             requires.append(value)
@@ -227,19 +232,23 @@ def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, 
 
 
 def _headers(root: Root, path: str) -> bytes:
-    """Return the header lines of a METADATA or PKG-INFO file; stops reading where they end."""
+    """Return the header lines of a METADATA or PKG-INFO file, each after a newline.
+
+    Reading stops where they end.
+    """
+    held = b"\n"
     with root.open(path) as file:
-        held = b""
         while len(held) < _HEADER_LIMIT:
             piece = file.read(16384)
-            held += piece
-            # The last line may be cut: what ends the headers must lie before it.
-            end = _END_OF_HEADERS.search(held, 0, len(held) if not piece else held.rfind(b"\n") + 1)
-            if end and (end.start() <= held.rfind(b"\n") or not piece):
-                return held[: end.start()].lstrip(b"\xef\xbb\xbf")
+            held += piece.lstrip(b"\xef\xbb\xbf") if len(held) == 1 else piece
+            # The last line may be cut: what ends the headers is looked for in whole lines.
+            last = held.rfind(b"\n")
+            end = _END_OF_HEADERS.search(held)
+            if end and (end.start() < last or not piece):
+                return held[: end.start()]
             if not piece:
                 break
-    return held.lstrip(b"\xef\xbb\xbf")
+    return held
 
 
 def _egg_requires(root: Root, folder: str) -> List[str]:
@@ -289,10 +298,8 @@ def _completeness(root: Root, copy: _Found) -> Tuple[float, int, int, str]:
     for path, _, _, size in _record_files(root, copy)[:200]:
         if size is not None and not path.startswith(copy.metadata):
             counted += 1
-            try:
+            with suppress(OSError):
                 fitting += root.stat(path).size == size
-            except OSError:
-                pass
     try:
         written = root.stat(copy.metadata).mtime_ns
     except OSError:
@@ -360,7 +367,7 @@ def _describe(
         package["source"] = source
     if editable:
         package["editable"] = True
-    record = _read_record(root, copy) if copy.kind == "dist-info" else b""
+    record = _read_record(root, copy)
     if record is None:
         # Distributions' own packages come without RECORD on purpose; from an installer it is damage.
         if installer in ("pip", "uv", "poetry", "pdm"):
@@ -369,7 +376,7 @@ def _describe(
         digest = _digest(record, copy.metadata.rpartition("/")[2])
         if digest:
             package["digest"] = digest
-    modules = _imports(root, copy, record or b"")
+    modules = _imports(root, copy, record or [])
     if copy.site.origin != "PYTHONPATH":
         by_module.update(dict.fromkeys(modules, copy.name))
     named = [module for module in modules if not module.rpartition(".")[2].startswith("_")] or modules
@@ -441,45 +448,58 @@ def _printable(text: str) -> str:
 # ---- RECORD ---------------------------------------------------------------------------------------------
 
 
-def _read_record(root: Root, copy: _Found) -> Optional[bytes]:
+def _read_record(root: Root, copy: _Found) -> Optional[List[bytes]]:
+    """Return the lines of a RECORD that give a hash, sorted; None where it is not there or not readable.
+
+    Compiled files are the half of a RECORD, without hash and size: their lines end with a comma.
+    """
+    if copy.kind != "dist-info":
+        return None
     try:
-        return root.read(copy.metadata + "/RECORD", _RECORD_LIMIT)
+        lines = root.read(copy.metadata + "/RECORD", _RECORD_LIMIT).splitlines()
     except OSError:
         return None
+    kept = [line for line in lines if line[-1:] != b","] or [line for line in lines if b",sha" in line]
+    kept.sort()
+    return kept
 
 
-def _digest(record: bytes, folder: str) -> Optional[str]:
+def _digest(lines: List[bytes], folder: str) -> Optional[str]:
     """Hash the lines of a RECORD that are the same wherever the same wheel is installed.
 
     Left out: lines without a hash, .pyc files, paths outside site-packages (scripts, whose first line
-    names the interpreter) and what installers write into the dist-info ``folder``. Sizes and the order
-    are left out too. None when nothing is left.
+    names the interpreter) and what installers write into the dist-info ``folder``; the order is left out
+    too. None when nothing is left.
     """
+    kept = lines[:]
     own = folder.encode("utf-8", "surrogateescape") + b"/"
-    kept = [
-        line[: line.rindex(b",")]
-        for line in record.split(b"\n")
-        if b",sha" in line
-        and b".pyc," not in line
-        and not line.startswith((b"../", b"/"))
-        and not (line.startswith(own) and line[len(own) : line.index(b",")] in _BOOKKEEPING)
+    start, end = _below(kept, own)
+    kept[start:end] = [
+        line for line in kept[start:end] if line[len(own) :].partition(b",")[0] not in _BOOKKEEPING
     ]
-    if not kept:
-        return None
-    kept.sort()
-    return "sha256:" + hashlib.sha256(b"\n".join(kept) + b"\n").hexdigest()
+    for outside in (b"/", b"../"):
+        start, end = _below(kept, outside)
+        del kept[start:end]
+    whole = b"\n".join(kept)
+    if b".pyc," in whole or b",," in whole:
+        whole = b"\n".join(line for line in kept if b".pyc," not in line and b",," not in line)
+    return "sha256:" + hashlib.sha256(whole + b"\n").hexdigest() if whole else None
+
+
+def _below(lines: List[bytes], folder: bytes) -> Tuple[int, int]:
+    """Return the range of sorted lines that begin with a folder, "/" included; "0" follows "/" in ASCII."""
+    return bisect_left(lines, folder), bisect_left(lines, folder[:-1] + b"0")
 
 
 def _record_files(root: Root, copy: _Found) -> List[Tuple[str, str, str, Optional[int]]]:
     """Return (path, algorithm, digest, size) of the files that a RECORD gives a hash for, .pyc left out."""
-    record = _read_record(root, copy) if copy.kind == "dist-info" else None
     files = []
     folder = copy.site.path.rstrip("/")
     outermost = folder.rsplit("/", 3)[0] + "/"
-    for line in (record or b"").split(b"\n"):
+    for line in _read_record(root, copy) or ():
         if not _HASHED.search(line):
             continue
-        path, digest, size = line.decode("utf-8", "surrogateescape").rstrip("\r").rsplit(",", 2)
+        path, digest, size = line.decode("utf-8", "surrogateescape").rsplit(",", 2)
         if path.startswith('"') and path.endswith('"'):
             path = path[1:-1].replace('""', '"')
         if path.endswith(".pyc") or "\0" in path:
@@ -522,42 +542,86 @@ def _is_intact(root: Root, path: str, algorithm: str, digest: str, size: Optiona
 # ---- import names ---------------------------------------------------------------------------------------
 
 
-def _imports(root: Root, copy: _Found, record: bytes) -> List[str]:
+def _imports(root: Root, copy: _Found, record: List[bytes]) -> List[str]:
     """Return the modules and packages that a distribution brings, a namespace's parts in full.
 
-    From RECORD; from top_level.txt where that lists no modules (editable installs, egg-info).
+    From RECORD; from top_level.txt where there is none or where it lists an editable's files only.
     """
-    lines = b"\n" + record
-    packages = {path.decode("ascii").replace("/", "."): rest for path, rest in _PACKAGE.findall(lines)}
-    namespaces = _namespaces(root, copy, record, packages)
-    names = {name.decode("ascii") for name in _MODULE.findall(lines)}
-    for package in sorted(packages, key=len):
-        above = package.split(".")[:-1]
-        if package not in namespaces and not any(
-            ".".join(above[: end + 1]) in names for end in range(len(above))
-        ):
-            names.add(package)
-    modules = sorted(name for name in names if not name.startswith("__editable__"))
-    if not modules and copy.kind != "egg-file":
+    names, editable = _recorded_imports(root, copy, record)
+    if (not record or editable) and copy.kind != "egg-file":
         text = try_read(root, copy.metadata + "/top_level.txt", _SMALL) or ""
         stripped = (line.strip().replace("/", ".") for line in text.splitlines())
-        modules = sorted({line for line in stripped if re.match(r"[A-Za-z_][\w.]*\Z", line, re.A)})
-    return modules
+        names.update(line for line in stripped if re.match(r"[A-Za-z_][\w.]*\Z", line, re.A))
+    return sorted(names)
 
 
-def _namespaces(root: Root, copy: _Found, record: bytes, packages: Dict[str, bytes]) -> List[str]:
-    """Return the packages that others may add to, although they have an __init__.py."""
-    if b"/namespace_packages.txt," in record:
-        return (try_read(root, copy.metadata + "/namespace_packages.txt", _SMALL) or "").split()
-    # NVIDIA's older wheels all bring nvidia/__init__.py, of no bytes, above their one subpackage.
-    return [
-        name
-        for name, rest in packages.items()
-        if "." not in name
-        and rest.startswith(_EMPTY_FILE)
-        and normalise(name) != copy.name
-        and sum(other.count(".") == 1 and other.startswith(name + ".") for other in packages) == 1
-    ]
+def _recorded_imports(root: Root, copy: _Found, record: List[bytes]) -> Tuple[Set[str], bool]:
+    """Return the import names of a RECORD's lines, and whether an editable install's finder is among them.
+
+    The lines are sorted: whole folders are stepped over.
+    """
+    names: Set[str] = set()
+    editable = False
+    for top in _children(record, b""):
+        module = _MODULE.match(top)
+        if module:
+            name = module.group(1).decode("ascii")
+            editable = editable or name.startswith("__editable__")
+            if not name.startswith("__editable__"):
+                names.add(name)
+        elif _FOLDER.match(top):
+            names.update(_packages(root, copy, record, top, 1))
+    return names, editable
+
+
+def _packages(root: Root, copy: _Found, record: List[bytes], folder: bytes, depth: int) -> Set[str]:
+    """Return the package that a folder is, or the packages below it if it is only a namespace."""
+    init = _first(record, folder + b"__init__.py,")
+    if init and not _is_namespace(root, copy, record, folder, init):
+        return {folder[:-1].decode("ascii").replace("/", ".")}
+    if depth >= 3:
+        return set()
+    below = [_packages(root, copy, record, child, depth + 1) for child in _subfolders(record, folder)]
+    return set().union(*below)
+
+
+def _is_namespace(root: Root, copy: _Found, record: List[bytes], folder: bytes, init: bytes) -> bool:
+    """Tell whether others may add to a package although it has an __init__.py."""
+    name = folder[:-1].decode("ascii").replace("/", ".")
+    if _EMPTY_FILE in init and "." not in name and normalise(name) != copy.name:
+        # NVIDIA's older wheels all bring nvidia/__init__.py, of no bytes, above their one subpackage.
+        return len(_subfolders(record, folder)) == 1
+    own = copy.metadata.rpartition("/")[2].encode("utf-8", "surrogateescape")
+    if not _first(record, own + b"/namespace_packages.txt,"):
+        return False
+    return name in (try_read(root, copy.metadata + "/namespace_packages.txt", _SMALL) or "").split()
+
+
+def _subfolders(record: List[bytes], folder: bytes) -> List[bytes]:
+    return [child for child in _children(record, folder) if _FOLDER.match(child, len(folder))][:64]
+
+
+def _children(record: List[bytes], folder: bytes) -> Iterator[bytes]:
+    """Step through the entries of one folder: "folder/name/" of a folder, the whole line of a file."""
+    place, end = _below(record, folder) if folder else (0, len(record))
+    for _ in range(_CHILD_LIMIT):
+        if place >= end:
+            return
+        line = record[place]
+        slash = line.find(b"/", len(folder))
+        comma = line.find(b",", len(folder))
+        if slash < 0 or 0 <= comma < slash:
+            place += 1
+            yield line
+        else:
+            child = line[: slash + 1]
+            yield child
+            place = max(place + 1, bisect_left(record, child[:-1] + b"0"))
+
+
+def _first(record: List[bytes], start: bytes) -> Optional[bytes]:
+    place = bisect_left(record, start)
+    return record[place] if place < len(record) and record[place].startswith(start) else None
 
 
 def _shadowed_modules(
@@ -583,4 +647,4 @@ def _shadowed_modules(
 
 
 def _is_module(suffix: str) -> bool:
-    return suffix == "py" or suffix == "so" or suffix.endswith(".so")
+    return suffix in {"py", "so"} or suffix.endswith(".so")
