@@ -24,6 +24,7 @@ MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x03: "i686", 0x15: "ppc64le", 0xF3
 
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 NVIDIA_VENDOR = "0x10de"
+SHM = "/dev/shm"  # noqa: S108 - a mount point that is looked up, not a folder to write in
 _NAMED_AT_RANDOM = re.compile(
     r"veth|br-[0-9a-f]{8,}$|cali[0-9a-f]{8,}$|lxc[0-9a-f]{8,}$|lxc_health$|tunl\d+$"
 )
@@ -105,11 +106,14 @@ def nvidia_devices(root: Root) -> Optional[List[str]]:
     found = []
     for name in names[:4096]:
         folder = f"{bus}/{name}"
-        if _line(root, folder + "/vendor") == NVIDIA_VENDOR:
-            # 0x0300 is a VGA controller, 0x0302 a 3D controller; 0x0403 would be the card's sound.
-            if (_line(root, folder + "/class") or "").startswith("0x03"):
-                found.append(folder)
+        # 0x0300 is a VGA controller, 0x0302 a 3D controller; 0x0403 would be the card's sound.
+        if _line(root, folder + "/vendor") == NVIDIA_VENDOR and _is_class(root, folder, "0x03"):
+            found.append(folder)
     return found
+
+
+def _is_class(root: Root, folder: str, start: str) -> bool:
+    return (_line(root, folder + "/class") or "").startswith(start)
 
 
 def _put(table: "dict[str, object]", key: str, value: Optional[object]) -> None:
@@ -179,14 +183,14 @@ def _read_shm(root: Root, seen: Observation) -> None:
     mounts = try_read(root, "/proc/self/mounts", 1 << 20) or try_read(root, "/proc/mounts", 1 << 20) or ""
     for line in mounts.splitlines():
         fields = line.split(" ")
-        if len(fields) >= 4 and fields[1] == "/dev/shm":  # noqa: S108 - a mount point that is looked up
+        if len(fields) >= 4 and fields[1] == SHM:
             mounted = True
             option = re.search(r"(?:^|,)size=(\d{1,18})([kmg]?)(?:,|$)", fields[3])
             scale = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
             size = int(option.group(1)) * scale[option.group(2)] if option else None
-    if size is None and root.kind == "live" and root.is_dir("/dev/shm"):  # noqa: S108
+    if size is None and root.kind == "live" and root.is_dir(SHM):
         try:
-            size = root.filesystem_size("/dev/shm")  # noqa: S108
+            size = root.filesystem_size(SHM)
         except UnobservableError as error:
             seen.unobserved["host.shm_gib"] = str(error)
     if size is not None:
@@ -194,7 +198,7 @@ def _read_shm(root: Root, seen: Observation) -> None:
         # A container's usual 64 MiB must not be rounded away.
         seen.table("host")["shm_gib"] = round(gib) if gib >= 2 or gib == int(gib) else round(gib, 3)
     elif mounted:
-        seen.unobserved.setdefault("host.shm_gib", "/dev/shm is mounted without a size option")
+        seen.unobserved.setdefault("host.shm_gib", SHM + " is mounted without a size option")
 
 
 def _read_iommu(root: Root, seen: Observation) -> None:
