@@ -193,7 +193,8 @@ _LAYER_WEIGHT = {"driver": 95, "gpu": 80, "container": 75, "framework": 88, "too
 """What rests on a layer when it moves; packages are weighed one by one."""
 
 _QUIET = {"host.kernel": 6, "host.memory_gib": 2, "host.cpu": 14, "host.interfaces": 10, "host.shm_gib": 9,
-          "python.executable": 3, "python.prefix": 3, "os.version": 40, "os.id": 45, "gpu": 55, "container.image": 40}  # fmt: skip
+          "python.executable": 3, "python.prefix": 3, "os.version": 40, "os.id": 45, "gpu": 55,
+          "container.image": 40}  # fmt: skip
 _LOUD_VARIABLE = ("LD_", "NCCL_", "CUDA_", "NVIDIA_", "PYTHON", "TORCH_", "PYTORCH_", "XLA_", "TF_", "OMP_", "MKL_",
                   "KMP_", "OPENBLAS_", "UCX_", "OMPI_", "FI_", "CUBLAS_", "CUDNN_")  # fmt: skip
 _QUIET_VARIABLE = ("LANG", "LC_", "TERM", "VIRTUAL_ENV", "CONDA_", "HF_", "WANDB_")

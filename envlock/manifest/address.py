@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from envlock.manifest.model import Manifest, to_plain
+from envlock.manifest.model import CondaPackage, Framework, Manifest, PipPackage, to_plain
 
 _LISTS = {"gpu", "toolkit"}
 
@@ -62,26 +62,38 @@ def get(manifest: Manifest, address: str) -> Any:
 
 def _get(plain: dict[str, Any], address: str) -> Any:
     section, _, rest = address.partition(".")
-    value = plain.get(section)
     if section == "library" and rest:
-        copies = [library for library in value or () if library["name"] == rest]
-        return copies or None
-    while rest and isinstance(value, dict):
-        if rest in value:
-            return value[rest]
-        key, _, rest = _split(value, rest)
-        value = value.get(key)
-    return None if rest else value
+        return [library for library in plain.get("library", ()) if library["name"] == rest] or None
+    value: Any = plain
+    for key in _keys(plain, address):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-def _split(table: dict[str, Any], rest: str) -> tuple[str, str, str]:
-    """Split off the longest leading part that is a key of the table (conda names may hold dots)."""
+_PACKAGE_FIELDS = {*PipPackage.__struct_fields__, *CondaPackage.__struct_fields__}
+_FRAMEWORK_FIELDS = frozenset(Framework.__struct_fields__)
+
+
+def _keys(plain: dict[str, Any], address: str) -> list[str]:
+    """Split an address into the keys of the tables it leads through; names of packages may hold dots."""
+    section, _, rest = address.partition(".")
+    if not rest:
+        return [section]
+    if section in ("environ", "requires", "digest"):
+        return [section, rest]
     parts = rest.split(".")
-    for size in range(len(parts) - 1, 0, -1):
-        key = ".".join(parts[:size])
-        if key in table:
-            return key, ".", ".".join(parts[size:])
-    return parts[0], ".", ".".join(parts[1:])
+    if section == "package" and len(parts) > 1:
+        name = ".".join(parts[1:])
+        known = plain.get(section, {}).get(parts[0], {})
+        if name not in known and len(parts) > 2 and parts[-1] in _PACKAGE_FIELDS:
+            return [section, parts[0], ".".join(parts[1:-1]), parts[-1]]
+        return [section, parts[0], name]
+    if section == "framework":
+        field = next(
+            (place for place in range(1, len(parts)) if parts[place] in _FRAMEWORK_FIELDS), len(parts)
+        )
+        return [section, ".".join(parts[:field]), *parts[field:]]
+    return [section, *parts]
 
 
 def replace(manifest: Manifest, changes: dict[str, Any]) -> Manifest:
@@ -102,14 +114,11 @@ def _set(plain: dict[str, Any], address: str, value: Any) -> None:
         others = [library for library in plain.get("library", ()) if library["name"] != rest]
         plain["library"] = [*others, *(value or ())]
         return
-    table, key = plain, section
-    while rest:
+    *above, last = _keys(plain, address)
+    table = plain
+    for key in above:
         table = table.setdefault(key, {})
-        if rest in table or "." not in rest or (section == "package" and table is plain[section].get(key)):
-            key, rest = rest, ""
-        else:
-            key, _, rest = _split(table, rest)
     if value is None:
-        table.pop(key, None)
+        table.pop(last, None)
     else:
-        table[key] = value
+        table[last] = value

@@ -230,4 +230,12 @@ MACHINE_SECTIONS = ("host", "driver", "gpu")
 def to_plain(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest as plain tables and lists, in the order of the format, defaults left out."""
     plain: dict[str, Any] = msgspec.to_builtins(manifest, builtin_types=(datetime.datetime, datetime.date))
-    return {"schema": manifest.schema, **plain}
+    plain = {section: _without_empty(section, value) for section, value in plain.items()}
+    return {"schema": manifest.schema, **{section: value for section, value in plain.items() if value}}
+
+
+def _without_empty(section: str, value: Any) -> Any:
+    """Drop empty tables whose absence means the same; a package without any field (``numpy = {}``) is a fact."""
+    if section in ("package", "capture", "lock"):
+        return {key: each for key, each in value.items() if each not in ({}, [])}
+    return value

@@ -126,9 +126,13 @@ def _plain_words(message: str) -> str:
             if kind.strip() != "null"
         )
 
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", message)
+    if missing:
+        return f"{missing.group(1)} is missing"
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", message)
+    if unknown:
+        return f"no key {unknown.group(1)} is known here"
     message = re.sub(r"`([a-z| ]+)`", words, message)
-    message = re.sub(r"object missing required field `?(\w+)`?", r"\1 is missing", message)
-    message = re.sub(r"object contains unknown field `?(\w+)`?", r"no key \1 is known here", message)
     return message[:1].lower() + message[1:]
 
 
