@@ -1,0 +1,87 @@
+"""Which files of an image keep their content: those that a probe may ask for."""
+
+import re
+
+SMALL = 256 * 1024
+"""Bytes up to which a text file that states a version is kept: such files are short."""
+METADATA = 16 * 1024 * 1024
+"""Bytes up to which package metadata is kept; probes read no more of a file."""
+DATABASE = 1 << 30
+"""Bytes up to which the database of a system's package manager is kept."""
+
+_NAMES = frozenset(
+    [
+        "os-release",
+        "lsb-release",
+        "debian_version",
+        "nv_tegra_release",
+        "pyvenv.cfg",
+        "ld.so.cache",
+        "ld.so.conf",
+        "ld.so.preload",
+        "version.json",
+        "version.txt",
+        "version.py",
+        "version_info.py",
+        "build_info.py",
+        "build_and_package_info.py",
+        "versions.py",
+        "release",
+        "release.txt",
+        "cpp_lib.json",
+        "nvcc.profile",
+        "patchlevel.h",
+        "cuda.h",
+        "cuda_runtime_api.h",
+        "cudnn.h",
+        "nccl.h",
+        "history",
+        ".condarc",
+        "condarc",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "orte-info",
+        "mpi.h",
+        "pixi.toml",
+    ]
+)
+_SUFFIXES = (".pth", ".egg-link", ".egg-info", "-release", ".start")
+_FOLDERS = re.compile(
+    r"\.(?:dist|egg)-info/"
+    r"|(?:^|/)(?:conda-meta|EGG-INFO|ld\.so\.conf\.d|\.singularity\.d|version)/"
+    r"|^etc/envlock/|^var/lib/dpkg/(?:status|status\.d/|info/[^/]*\.(?:list|md5sums)$)",
+    re.IGNORECASE,
+)
+_DATABASE = re.compile(
+    r"^(?:var/lib/dpkg/status|lib/apk/db/installed|usr/lib/apk/db/installed|(?:var/lib|usr/lib/sysimage)/rpm/[^/]+)$"
+)
+_LIBRARY = re.compile(r"\.so(?:\.[0-9][^/]*)?$")
+_VERSION = re.compile(r"version|build_info|_config__", re.IGNORECASE)
+_VERSION_SUFFIXES = (".py", ".h", ".hpp", ".txt", ".json", ".cfg")
+_PROGRAM = re.compile(
+    r"^(?:python[0-9.]*|pypy[0-9.]*|nvcc|ptxas|(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|clang|clang\+\+)(?:-[0-9.]+)?"
+    r"|nvidia-fabricmanager|nv-fabricmanager|nvidia-container-cli)$"
+)
+
+
+def wanted(path: str, size: int, mode: int) -> bool:
+    """Tell whether the content of a regular file is kept.
+
+    ``path`` is relative to the image's root ("usr/lib/os-release"), ``size`` in bytes, ``mode`` the
+    permission bits. Shared libraries are kept whole: which part of one is asked for (headers, symbol
+    versions, GPU code, a version string in the data) is known only at its end.
+    """
+    name = path.rpartition("/")[2]
+    if ".so" in name and _LIBRARY.search(name):
+        return True
+    if name in _NAMES or name.endswith(_SUFFIXES) or _FOLDERS.search(path):
+        return size <= METADATA or _is_database(path, size)
+    if size <= SMALL and name.endswith(_VERSION_SUFFIXES) and _VERSION.search(name):
+        return True
+    if mode & 0o111 and _PROGRAM.match(name):
+        return True
+    return _is_database(path, size)
+
+
+def _is_database(path: str, size: int) -> bool:
+    return size <= DATABASE and _DATABASE.match(path) is not None
