@@ -5,7 +5,7 @@ PCI bus; nvidia-smi last. What none of them tells is unobserved, with the reason
 """
 
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from envlock.probe.host import nvidia_devices, read_arch, read_platform, why_no_machine
 from envlock.probe.observation import Observation
@@ -149,16 +149,19 @@ def find_library(root: Root, soname: str) -> Optional[str]:
     The order is the loader's for a program without a RUNPATH: LD_LIBRARY_PATH, ld.so.cache, default
     folders; then folders of drivers that the loader does not know.
     """
+    return next(_candidates(root, soname), None)
+
+
+def _candidates(root: Root, soname: str) -> Iterator[str]:
+    arch = read_arch(root) or "x86_64"
+    wide = arch not in ("i686", "armv7l")
     folders = [part for part in root.environ.get("LD_LIBRARY_PATH", "").split(":") if part.startswith("/")]
-    wide = read_arch(root) not in ("i686", "armv7l")
     paths = [f"{folder}/{soname}" for folder in folders[:256]]
     paths += _cached(root, soname)
-    arch = read_arch(root) or "x86_64"
     paths += [f"{folder.format(arch)}/{soname}" for folder in DRIVER_FOLDERS]
     for path in paths:
         if _fits(root, path, wide):
-            return root.realpath(path)
-    return None
+            yield root.realpath(path)
 
 
 def _fits(root: Root, path: str, wide: bool) -> bool:
@@ -194,14 +197,7 @@ def _native_libcuda(root: Root, found: Optional[str]) -> Optional[str]:
     """Return the driver's own libcuda when the one that would be loaded is the stub or the compatibility one."""
     if found is None or not _is_foreign(found):
         return found
-    arch = read_arch(root) or "x86_64"
-    candidates = _cached(root, "libcuda.so.1") + [
-        f"{folder.format(arch)}/libcuda.so.1" for folder in DRIVER_FOLDERS
-    ]
-    for path in candidates:
-        if _fits(root, path, True) and not _is_foreign(root.realpath(path)):
-            return root.realpath(path)
-    return None
+    return next((path for path in _candidates(root, "libcuda.so.1") if not _is_foreign(path)), None)
 
 
 def _is_foreign(path: str) -> bool:
@@ -213,13 +209,14 @@ def _user_version(root: Root, nvml: Nvml, libcuda: Optional[str]) -> Tuple[Optio
     told = nvml.answer.get("driver")
     if isinstance(told, str) and _VERSION.match(told):
         return told, None
-    for path in (find_library(root, "libnvidia-ml.so.1"), libcuda):
+    library = find_library(root, "libnvidia-ml.so.1")
+    for path in (library, libcuda):
         found = _FILE_VERSION.search(path or "")
         if found:
             return found.group(1), None
     if told is not None:
         return None, f"NVML answered {str(told)[:40]!r}, which is no driver version"
-    if libcuda is None and "no libnvidia-ml" in nvml.reason:
+    if libcuda is None and library is None:
         return None, None
     release = re.match(
         r"# R(\d+) \(release\), REVISION: ([\d.]+)", try_read(root, "/etc/nv_tegra_release", 4096) or ""
