@@ -27,7 +27,7 @@ def texts(kind: type, *, required: tuple[str, ...] = (), **other: st.SearchStrat
         for field in msgspec.structs.fields(kind)
         if field.name not in required
     }
-    fixed = {name: NAME for name in required}
+    fixed = dict.fromkeys(required, NAME)
     return st.fixed_dictionaries(fixed, optional=fields).map(lambda held: msgspec.convert(held, kind))
 
 
@@ -54,8 +54,8 @@ CAPTURE = st.fixed_dictionaries(
 ).map(lambda held: msgspec.convert(held, model.Capture))
 
 HOST = texts(
-    model.Host, memory_gib=NUMBER, shm_gib=NUMBER | st.floats(0, 1e6), iommu=BOOL, pcie_acs=BOOL, secure_boot=BOOL, memlock_kib=NUMBER,
-    interfaces=TUPLE,
+    model.Host, memory_gib=NUMBER, shm_gib=NUMBER | st.floats(0, 1e6), iommu=BOOL, pcie_acs=BOOL, secure_boot=BOOL,
+    memlock_kib=NUMBER, interfaces=TUPLE,
 )  # fmt: skip
 PIP = texts(model.PipPackage, editable=BOOL, imports=TUPLE, duplicates=TUPLE)
 POLICY = st.fixed_dictionaries(

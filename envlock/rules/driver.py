@@ -1,1 +1,574 @@
 """Rules about the driver: is it there, is it new enough, do its parts belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from envlock.manifest.versions import dotted, matches, release, series
+from envlock.rules.engine import rule
+from envlock.rules.gpus import capability_rows, devices
+from envlock.rules.model import Evidence, Finding, Fix, Unknown
+
+if TYPE_CHECKING:
+    from envlock.matrix.loader import Matrix
+    from envlock.rules.stack import Stack
+
+Outcome = Iterator["Finding | Unknown"]
+
+
+class Need(NamedTuple):
+    """A CUDA that something on this machine was built with or ships."""
+
+    cuda: str
+    address: str
+    what: str
+    """In words: "torch 2.4.0+cu124"."""
+    origin: tuple[str, ...]
+    """Addresses that move along when it is replaced."""
+
+
+def cuda_needs(stack: Stack) -> list[Need]:
+    """Return the CUDA runtimes in use: of each framework, else of the effective cudart."""
+    needs = []
+    for name, framework in stack.frameworks.items():
+        if framework.cuda:
+            label = f"{name} {framework.version}" if framework.version else name
+            needs.append(Need(framework.cuda, f"framework.{name}.cuda", label, (f"framework.{name}",)))
+    if needs:
+        return needs
+    for library in stack.libraries("cudart"):
+        if library.version and (library.used_by or len(stack.libraries("cudart")) == 1):
+            needs.append(Need(library.version, "library.cudart", "the CUDA runtime", ("library.cudart",)))
+    return needs
+
+
+def driver_cuda(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
+    """Return the highest CUDA that the driver itself supports: as it said, else by its branch; () if not known."""
+    if stack.driver.cuda:
+        return series(stack.driver.cuda)
+    row = branch_row(stack.driver.version, matrix)
+    return series(row.get("max_cuda")) if row else ()
+
+
+def branch_row(version: str | None, matrix: Matrix) -> Any:
+    """Return the matrix row of a driver's branch; None where the matrix has none."""
+    numbers = release(version)
+    if not numbers:
+        return None
+    return next(
+        (row for row in matrix.rows("driver", "branch") if release(row["branch"]) == numbers[:1]), None
+    )
+
+
+@rule("driver-missing", layer="driver")
+def driver_missing(stack: Stack, matrix: Matrix) -> Outcome:
+    """A GPU is there, and no NVIDIA driver is loaded for it.
+
+    Shows itself as "Found no NVIDIA driver on your system", "NVIDIA-SMI has failed because it couldn't
+    communicate with the NVIDIA driver", or cudaErrorNoDevice. The module was never installed, was not
+    rebuilt for a new kernel, or nouveau holds the card.
+
+    Fix: install the driver (or boot the kernel that its module was built for) and load it.
+
+    Source: NVIDIA Driver Installation Guide, verification of the driver.
+    """
+    driver = stack.driver
+    if any((driver.version, driver.kernel_module, driver.cuda, driver.libcuda)) or not stack.gpus:
+        return
+    if stack.manifest.container.runtime or (
+        stack.partial and "driver" not in stack.manifest.capture.unobserved
+    ):
+        return
+    yield Finding(
+        subject="driver",
+        message=f"{devices(stack, matrix)[0].label} is there, but no NVIDIA driver is loaded",
+        evidence=(
+            Evidence("gpu", [gpu.name for gpu in stack.gpus]),
+            Evidence("driver", stack.unobserved("driver") or None),
+        ),
+        source="NVIDIA Driver Installation Guide, Post-installation actions",
+    )
+
+
+@rule("driver-too-old-for-cuda", layer="driver")
+def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
+    """A CUDA runtime needs a driver at least as new as its major version's first one.
+
+    Shows itself as "The NVIDIA driver on your system is too old", cudaErrorInsufficientDriver (35) or
+    is_available() being False. From CUDA 11 on all minors of a major run on the driver of the first one
+    (minor-version compatibility), before that each minor needs its own. A forward-compatibility libcuda
+    lifts the limit on data-centre GPUs. Code that must be compiled from PTX on the machine is not covered.
+
+    Fix: a newer driver, or a build of the framework for an older CUDA.
+
+    Source: CUDA Compatibility, minor version and forward compatibility; CUDA Toolkit release notes, table
+    of toolkits and driver versions.
+    """
+    driver = stack.driver
+    if not (driver.version or driver.cuda):
+        return
+    for need in cuda_needs(stack):
+        wanted = series(need.cuda)
+        if driver.compat and series(driver.compat) >= wanted:
+            continue
+        floor, source, known = driver_floor(wanted, stack, matrix)
+        if not known:
+            yield Unknown(needs=f"the driver that CUDA {dotted(wanted)} needs ({need.what})")
+            continue
+        if not _below(stack, floor, wanted, matrix):
+            continue
+        have = (
+            f"driver {driver.version}"
+            if driver.version
+            else f"the driver, which supports CUDA {driver.cuda},"
+        )
+        runs = _cuda_that_runs(stack, matrix)
+        yield Finding(
+            subject="driver.version" if driver.version else "driver.cuda",
+            message=f"{have} is too old for CUDA {dotted(wanted)} ({need.what}): it needs {floor} or newer",
+            evidence=(
+                *([Evidence("driver.version", driver.version)] if driver.version else []),
+                *([Evidence("driver.cuda", driver.cuda)] if driver.cuda else []),
+                Evidence(need.address, need.cuda),
+            ),
+            fixes=(
+                Fix(
+                    address="driver.version",
+                    to=f">={floor}",
+                    message=f"install NVIDIA driver {floor} or newer",
+                    trial={
+                        "driver.version": floor,
+                        "driver.kernel_module": None,
+                        "driver.cuda": dotted(wanted),
+                    },
+                ),
+                *_older_build(need, runs),
+            ),
+            source=source,
+        )
+
+
+def driver_floor(wanted: tuple[int, ...], stack: Stack, matrix: Matrix) -> tuple[str, str, bool]:
+    """Return the oldest driver that runs a CUDA (x, y), its source, and whether the matrix knows it."""
+    column = "driver_windows" if stack.manifest.host.platform == "windows" else "driver_linux"
+    for row in matrix.rows("cuda", "family"):
+        if int(row["major"]) == wanted[0] and row.get(column):
+            return row[column], row["source"], True
+    for row in matrix.rows("cuda", "toolkit"):
+        if series(row["cuda"]) == wanted and row.get(column):
+            return row[column], row["source"], True
+    return "", "", False
+
+
+def _below(stack: Stack, floor: str, wanted: tuple[int, ...], matrix: Matrix) -> bool:
+    """Tell whether the driver is below a floor; where only its CUDA is known, by that."""
+    driver = stack.driver
+    if driver.version:
+        have, need = release(driver.version), release(floor)
+        if len(have) == 1 or (len(have) < len(need) and have == need[: len(have)]):
+            return have[0] < need[0]
+        return have < need
+    highest = series(driver.cuda)
+    # From CUDA 11 on a driver of the same major will do.
+    return bool(highest) and (highest[0] < wanted[0] if wanted[0] >= 11 else highest < wanted)
+
+
+def _cuda_that_runs(stack: Stack, matrix: Matrix) -> str:
+    highest = driver_cuda(stack, matrix)
+    return dotted(highest) if highest else ""
+
+
+def _older_build(need: Need, runs: str) -> tuple[Fix, ...]:
+    if not runs or not need.address.startswith("framework."):
+        return ()
+    name = need.address.split(".")[1]
+    return (
+        Fix(
+            address=need.address,
+            to=f"<={runs}",
+            message=f"install a build of {name} for CUDA {runs} or older",
+            trial={need.address: runs},
+        ),
+    )
+
+
+@rule("driver-too-old-for-gpu", layer="driver")
+def driver_too_old_for_gpu(stack: Stack, matrix: Matrix) -> Outcome:
+    """A GPU's architecture needs a newer driver branch.
+
+    Shows itself as "No devices were found", or as a kernel log line that says the GPU is not supported by
+    this driver release.
+
+    Fix: the first branch that knows the architecture, or newer.
+
+    Source: CUDA Toolkit, Driver, and Architecture Matrix (NVIDIA Data Center Drivers).
+    """
+    numbers = release(stack.driver.version)
+    if not numbers:
+        return
+    for device in devices(stack, matrix):
+        for row in capability_rows(device, matrix.rows("driver", "gpu-support")):
+            first = row.get("first_branch")
+            if first and numbers[0] < int(first):
+                yield Finding(
+                    subject="driver.version",
+                    message=f"driver {stack.driver.version} does not know {device.label}: "
+                    f"{row['architecture']} needs branch {first} or newer",
+                    evidence=(
+                        Evidence("driver.version", stack.driver.version),
+                        Evidence("gpu", device.label),
+                    ),
+                    fixes=(_driver_fix(first, f"install a driver of branch {first} or newer"),),
+                    source=row["source"],
+                )
+
+
+@rule("driver-dropped-gpu", layer="driver")
+def driver_dropped_gpu(stack: Stack, matrix: Matrix) -> Outcome:
+    """This driver branch no longer supports the GPU.
+
+    Shows itself as "The NVIDIA GPU ... installed in this system is supported through the legacy driver";
+    nvidia-smi finds no device after an upgrade.
+
+    Fix: the last branch that supports the GPU.
+
+    Source: CUDA Toolkit, Driver, and Architecture Matrix (NVIDIA Data Center Drivers).
+    """
+    numbers = release(stack.driver.version)
+    if not numbers:
+        return
+    for device in devices(stack, matrix):
+        for row in capability_rows(device, matrix.rows("driver", "gpu-support")):
+            last = row.get("last_branch")
+            if last and numbers[0] > int(last):
+                yield Finding(
+                    subject="driver.version",
+                    message=f"driver {stack.driver.version} no longer supports {device.label}: branch {last} was the "
+                    f"last for {row['architecture']}",
+                    evidence=(
+                        Evidence("driver.version", stack.driver.version),
+                        Evidence("gpu", device.label),
+                    ),
+                    fixes=(_driver_fix(last, f"install the newest driver of branch {last}"),),
+                    source=row["source"],
+                )
+
+
+def _driver_fix(branch: str, message: str) -> Fix:
+    trial = {"driver.version": branch, "driver.kernel_module": None, "driver.cuda": None}
+    return Fix(address="driver.version", to=branch, message=message, trial=trial)
+
+
+@rule("driver-kernel-user-mismatch", layer="driver")
+def driver_kernel_user_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
+    """The loaded kernel module and the user-space libraries come from different driver versions.
+
+    Shows itself as "Failed to initialize NVML: Driver/library version mismatch" and CUDA error 803 or 999,
+    typically after an unattended upgrade without a reboot.
+
+    Fix: reboot, or unload and reload the nvidia modules when nothing uses the GPU.
+
+    Source: NVIDIA driver README, "kernel module and user-space components must be of the same version".
+    """
+    driver = stack.driver
+    if not driver.version or not driver.kernel_module:
+        return
+    one, two = release(driver.version), release(driver.kernel_module)
+    size = min(len(one), len(two))
+    if size < 2 or one[:size] == two[:size]:
+        return
+    yield Finding(
+        subject="driver.kernel_module",
+        message=f"the kernel module is {driver.kernel_module} and the driver's libraries are {driver.version}: "
+        "an upgrade without a reboot",
+        evidence=(
+            Evidence("driver.kernel_module", driver.kernel_module),
+            Evidence("driver.version", driver.version),
+        ),
+        fixes=(
+            Fix(
+                address="driver.kernel_module",
+                to=driver.version,
+                message=f"reboot, so that the module of {driver.version} is loaded",
+                trial={"driver.kernel_module": driver.version},
+            ),
+        ),
+        source="NVIDIA Accelerated Linux Graphics Driver README, Installed components",
+    )
+
+
+@rule("kernel-module-blocked", layer="driver")
+def kernel_module_blocked(stack: Stack, matrix: Matrix) -> Outcome:
+    """Something keeps the driver's kernel module from loading or from taking the GPU.
+
+    Shows itself as "modprobe: ERROR: could not insert 'nvidia': Key was rejected by service" (Secure Boot),
+    or as a kernel log that asks for the open (or refuses the proprietary) module for this GPU.
+
+    Fix: sign the module or enrol its key (mokutil), or install the flavour that the GPU needs.
+
+    Source: NVIDIA/open-gpu-kernel-modules README; NVIDIA blog of 2024-07-17 on open kernel modules.
+    """
+    driver = stack.driver
+    loaded = bool(driver.kernel_module)
+    if stack.manifest.host.secure_boot and not loaded and driver.version and not stack.partial:
+        yield Finding(
+            subject="host.secure_boot",
+            message="Secure Boot is on and the driver's kernel module is not loaded: an unsigned module is refused",
+            evidence=(
+                Evidence("host.secure_boot", True),
+                Evidence("driver.kernel_module", None),
+                Evidence("driver.version", driver.version),
+            ),
+            source="NVIDIA Driver Installation Guide, Secure Boot",
+        )
+    if driver.flavor not in ("open", "proprietary"):
+        return
+    for device in devices(stack, matrix):
+        for row in capability_rows(device, matrix.rows("driver", "open-module")):
+            names = row.get("names")
+            if names and not any(name in (device.name or "") for name in names):
+                continue
+            wrong = {"required": "proprietary", "unsupported": "open"}.get(row["open"])
+            if driver.flavor == wrong:
+                other = "open" if wrong == "proprietary" else "proprietary"
+                yield Finding(
+                    subject="driver.flavor",
+                    message=f"{device.label} needs the {other} kernel module, and the {wrong} one is installed",
+                    evidence=(Evidence("driver.flavor", driver.flavor), Evidence("gpu", device.label)),
+                    fixes=(
+                        Fix(
+                            address="driver.flavor",
+                            to=other,
+                            message=f"install the {other} kernel modules of the driver",
+                            trial={"driver.flavor": other},
+                        ),
+                    ),
+                    source=row["source"],
+                )
+                return
+
+
+@rule("device-node-missing", layer="driver")
+def device_node_missing(stack: Stack, matrix: Matrix) -> Outcome:
+    """A device node, or a link that programs build against, is not there although a driver is.
+
+    Shows itself as cudaErrorUnknown or "CUDA unknown error" (without /dev/nvidia-uvm), or as "cannot find
+    -lcuda" from Triton (without the libcuda.so link).
+
+    Fix: nvidia-modprobe -c0 -u creates the nodes; for the link, ldconfig or the driver's -dev package.
+
+    Source: NVIDIA driver README, device nodes; nvidia-modprobe(1).
+    """
+    for path in stack.driver.missing:
+        uvm = path.startswith("/dev/")
+        advice = "run nvidia-modprobe -c0 -u" if uvm else f"make the link {path} to libcuda.so.1"
+        rest = tuple(each for each in stack.driver.missing if each != path)
+        yield Finding(
+            subject="driver.missing",
+            message=f"{path} is not there although a driver is loaded",
+            evidence=(
+                Evidence("driver.missing", list(stack.driver.missing)),
+                Evidence("driver.version", stack.driver.version),
+            ),
+            fixes=(Fix("driver.missing", "none", advice, {"driver.missing": list(rest)}),)
+            if not rest
+            else (),
+            severity="error" if uvm else "warning",
+            source="NVIDIA Accelerated Linux Graphics Driver README, device nodes; nvidia-modprobe(1)",
+        )
+        return
+
+
+@rule("driver-known-bad", layer="driver", severity="warning")
+def driver_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
+    """This driver version has a confirmed defect for this use.
+
+    Shows itself as the row says: hangs, wrong values, or crashes that another driver does not have.
+
+    Fix: the release that the row names as fixed.
+
+    Source: the release note or issue of each row (`envlock matrix driver`).
+    """
+    if not stack.driver.version:
+        return
+    for row in matrix.rows("driver", "known-bad"):
+        if matches(stack.driver.version, row["versions"]) and known_bad_applies(row, stack, matrix):
+            fixed = row.get("fixed_in")
+            yield Finding(
+                subject="driver.version",
+                message=f"driver {stack.driver.version} has a known defect: {row['problem']}",
+                evidence=(Evidence("driver.version", stack.driver.version),),
+                fixes=(_driver_fix(fixed, f"install driver {fixed} or newer"),) if fixed else (),
+                severity="note" if row.get("quiet") else row["severity"],
+                rank=5 if row.get("quiet") else 0,
+                source=row["source"],
+            )
+
+
+def known_bad_applies(row: Any, stack: Stack, matrix: Matrix) -> bool:
+    """Tell whether every condition of a known-bad row holds; a condition whose fact is missing does not."""
+    if "compute_capabilities" in row:
+        have = {device.capability for device in devices(stack, matrix)}
+        if not have & set(row["compute_capabilities"]):
+            return False
+    if "flavor" in row and stack.driver.flavor != row["flavor"]:
+        return False
+    if "arch" in row and stack.manifest.host.arch != row["arch"]:
+        return False
+    if row.get("rdma") and not stack.manifest.host.rdma:
+        return False
+    if "min_gpus" in row and sum(gpu.count or 1 for gpu in stack.gpus) < int(row["min_gpus"]):
+        return False
+    if "torch" in row:
+        torch = stack.version_of("torch")
+        if torch is None or not matches(torch.version, row["torch"]):
+            return False
+    return all(stack.environ.get(name) == value for name, value in row.get("environ", {}).items())
+
+
+@rule("fabric-manager-mismatch", layer="driver")
+def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
+    """Fabric manager and driver are of different versions on an NVSwitch machine.
+
+    Shows itself as CUDA error 802, "system not yet initialized", while nvidia-smi looks healthy.
+
+    Fix: install nvidia-fabricmanager of exactly the driver's version and restart the service.
+
+    Source: NVIDIA Fabric Manager User Guide, version compatibility.
+    """
+    driver = stack.driver
+    if not driver.fabric_manager or not driver.version:
+        return
+    one, two = release(driver.fabric_manager), release(driver.version)
+    size = min(len(one), len(two))
+    if one[:size] == two[:size]:
+        return
+    yield Finding(
+        subject="driver.fabric_manager",
+        message=f"fabric manager {driver.fabric_manager} does not belong to driver {driver.version}: they must be equal",
+        evidence=(
+            Evidence("driver.fabric_manager", driver.fabric_manager),
+            Evidence("driver.version", driver.version),
+        ),
+        fixes=(
+            Fix(
+                address="driver.fabric_manager",
+                to=driver.version,
+                message=f"install nvidia-fabricmanager {driver.version} and restart nvidia-fabricmanager.service",
+                trial={"driver.fabric_manager": driver.version},
+            ),
+        ),
+        source="NVIDIA Fabric Manager User Guide, Fabric Manager and driver versions",
+    )
+
+
+@rule("compat-libcuda-unsupported", layer="driver")
+def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
+    """A forward-compatibility libcuda would be loaded where it is not supported.
+
+    Shows itself as CUDA error 803 ("unsupported display driver / cuda driver combination") or 804
+    ("forward compatibility was attempted on non supported HW"): the package is for data-centre GPUs, for
+    certain base branches, and never for a driver that is newer than itself.
+
+    Fix: keep /usr/local/cuda/compat off LD_LIBRARY_PATH and out of ld.so.conf.d; use the host's libcuda.
+
+    Source: CUDA Compatibility, forward compatibility.
+    """
+    copy = next(iter(stack.libraries("cuda-compat")), None)
+    compat = stack.driver.compat
+    loaded = copy is not None and bool(copy.used_by)
+    if not compat and not loaded and not _is_compat(stack.driver.libcuda):
+        return
+    evidence = [Evidence("driver.compat", compat)] if compat else []
+    if copy is not None:
+        evidence.append(Evidence("library.cuda-compat", copy.path or copy.version))
+    if stack.driver.libcuda:
+        evidence.append(Evidence("driver.libcuda", stack.driver.libcuda))
+    reason, source = _compat_reason(stack, matrix, compat or (copy.version if copy else None))
+    if not reason:
+        return
+    version = f" of CUDA {compat}" if compat else ""
+    yield Finding(
+        subject="driver.compat" if compat else "library.cuda-compat" if copy else "driver.libcuda",
+        message=f"a forward-compatibility libcuda{version} would be loaded, and {reason}",
+        evidence=(*evidence, Evidence("driver.version", stack.driver.version)),
+        fixes=(
+            Fix(
+                address="driver.compat",
+                to="not loaded",
+                message="take /usr/local/cuda/compat off LD_LIBRARY_PATH (and out of /etc/ld.so.conf.d)",
+                trial={"driver.compat": None, "library.cuda-compat": None, "driver.libcuda": None},
+            ),
+        ),
+        source=source,
+    )
+
+
+def _is_compat(path: str | None) -> bool:
+    return bool(path) and "/compat/" in str(path)
+
+
+def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[str, str]:
+    """Return why a compat libcuda does not work here, and the source; ("", "") where it does or is not known."""
+    rows = matrix.rows("cuda", "compat")
+    lines = {device.line for device in devices(stack, matrix) if device.line}
+    if lines and not lines & set(rows[-1]["lines"]):
+        return (
+            f"forward compatibility is for data-centre GPUs, which this {'/'.join(sorted(lines))} GPU is not",
+            rows[-1]["source"],
+        )
+    row = next((row for row in rows if compat and series(row["cuda"]) == series(compat)), None)
+    branch = release(stack.driver.version)[:1]
+    own = series(stack.driver.cuda) or driver_cuda(stack, matrix)
+    if compat and own and series(compat) < own:
+        return f"the driver itself is newer (CUDA {dotted(own)})", row["source"] if row else rows[-1][
+            "source"
+        ]
+    if row and branch:
+        text = str(branch[0])
+        if text == row.get("own_branch"):
+            return "", ""
+        if text in row.get("not_branches", ()):
+            return f"cuda-compat {compat} does not work on driver branch {text}", row["source"]
+    libraries = stack.libraries("cuda-compat")
+    if any(copy.used_by for copy in libraries) and not compat:
+        return "the driver's own libcuda is hidden by it", rows[-1]["source"]
+    return "", ""
+
+
+@rule("libcuda-stub-loaded", layer="driver")
+def libcuda_stub_loaded(stack: Stack, matrix: Matrix) -> Outcome:
+    """The loader would find the toolkit's stub libcuda instead of the driver's.
+
+    Shows itself as CUDA error 34 (cudaErrorStubLibrary), "CUDA driver is a stub library": the stub is for
+    linking only and fails every call.
+
+    Fix: take .../lib64/stubs off LD_LIBRARY_PATH; it belongs into LIBRARY_PATH.
+
+    Source: CUDA Runtime API, cudaErrorStubLibrary.
+    """
+    path = stack.driver.libcuda or next(
+        (copy.path for copy in stack.libraries("cuda") if copy.path and copy.used_by), None
+    )
+    entries = stack.environ.get("LD_LIBRARY_PATH", "").split(":")
+    stub_entry = next((entry for entry in entries if entry.rstrip("/").endswith("/stubs")), None)
+    if not (path and "/stubs/" in path):
+        return
+    yield Finding(
+        subject="driver.libcuda",
+        message=f"the loader finds the toolkit's stub {path} instead of the driver's libcuda",
+        evidence=(
+            Evidence("driver.libcuda", path),
+            *([Evidence("environ.LD_LIBRARY_PATH", stub_entry)] if stub_entry else []),
+        ),
+        fixes=(
+            Fix(
+                address="driver.libcuda",
+                to="the driver's own",
+                message=f"take {stub_entry or path.rpartition('/')[0]} off LD_LIBRARY_PATH",
+                trial={"driver.libcuda": None},
+            ),
+        ),
+        source="CUDA Runtime API, error cudaErrorStubLibrary",
+    )
