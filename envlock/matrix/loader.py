@@ -4,12 +4,14 @@ The conventions of a subject's file ``<subject>.toml`` (all subjects alike):
 
 - ``[keys]`` first: for every kind of row in the file, the columns that tell two rows apart (a kind may
   have no row yet). Then arrays of tables, one kind a table name.
+- ``[required]`` where some columns are in all rows by chance only: the columns of a kind that a row cannot do
+  without, besides its keys and ``source``. Without it these are the columns that all rows have.
 - Every row has ``source`` (text: where it can be looked up) and ``read`` (the day when it was).
 - Versions are text. A column that does not apply is left out.
 
 A user's file holds the same rows under their subject, ``[[nccl.known-bad]]``: one with the keys of a row of
-ours replaces it, with ``remove = true`` takes it away, else it is added. The columns that all our rows of a
-kind have are there in every row that ``Matrix.rows`` returns, so a rule may subscript them.
+ours replaces it, with ``remove = true`` takes it away, else it is added. Required columns are there in
+every row that ``Matrix.rows`` returns, so a rule may subscript them; ``get`` the others.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ SIZE_LIMIT = 4 * 1024 * 1024
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _KEYS = "keys"
+_REQUIRED = "required"
 _AT = re.compile(r"at line (\d+), column \d+")
 _TYPES = {str: "text", bool: "true or false", int: "an integer", float: "a number", date: "a date",
           list: "a list", dict: "a table"}  # fmt: skip
@@ -103,12 +106,19 @@ class Matrix:
     def _subject(self, subject: str) -> Mapping[str, tuple[Row, ...]]:
         kinds = self._read.get(subject)
         if kinds is None:
-            keys, tables = _read_subject(subject)
+            form, tables = _read_subject(subject)
             for change in self._changes.get(subject, ()):
-                _apply(change, keys, tables)
+                _apply(change, form, tables)
             kinds = {kind: tuple(_frozen(row) for row in rows) for kind, rows in tables.items()}
             self._read[subject] = kinds
         return kinds
+
+
+class _Form(NamedTuple):
+    """What a subject's file says of its own rows: by kind, the columns that tell rows apart and those they need."""
+
+    keys: Mapping[str, Sequence[str]]
+    required: Mapping[str, Sequence[str]]
 
 
 class _Change(NamedTuple):
@@ -138,17 +148,17 @@ def _subjects() -> tuple[str, ...]:
     return tuple(sorted(name[:-5] for name in os.listdir(_FOLDER) if name.endswith(".toml")))
 
 
-def _read_subject(subject: str) -> tuple[dict[str, list[str]], dict[str, list[dict[str, Any]]]]:
-    """Return a subject's key columns and its rows, each by kind."""
+def _read_subject(subject: str) -> tuple[_Form, dict[str, list[dict[str, Any]]]]:
+    """Return a subject's form and its rows by kind."""
     try:
         with open(os.path.join(_FOLDER, f"{subject}.toml"), "rb") as file:
             tables = tomllib.load(file)
     except FileNotFoundError:
         raise LookupError(f"the matrix has no {subject}; it has {', '.join(_subjects())}") from None
-    keys = tables.pop(_KEYS, {})
-    for kind in keys:
+    form = _Form(tables.pop(_KEYS, {}), tables.pop(_REQUIRED, {}))
+    for kind in form.keys:
         tables.setdefault(kind, [])
-    return keys, tables
+    return form, tables
 
 
 def _read_user(path: str) -> Iterator[tuple[str, _Change]]:
@@ -196,17 +206,18 @@ def _lines(text: str, subject: str, kind: str) -> list[int]:
     return [number for number, line in enumerate(text.split("\n"), 1) if header.match(line)]
 
 
-def _apply(
-    change: _Change, keys: Mapping[str, Sequence[str]], tables: dict[str, list[dict[str, Any]]]
-) -> None:
+def _apply(change: _Change, form: _Form, tables: dict[str, list[dict[str, Any]]]) -> None:
     """Replace, remove or add one row of a user; raises MatrixError where it is not of its kind's form."""
     kind, row, place = change
     if kind not in tables:
         _refuse(place, f"there is no such kind of row; there are {', '.join(sorted(tables))}")
     rows = tables[kind]
-    columns = keys.get(kind) or _columns_of_all(rows)
+    columns = form.keys.get(kind) or _columns_of_all(rows)
     removed = row.get("remove", False)
-    _check(change, columns, rows, bool(removed))
+    needed = [name for name in columns if all(name in ours for ours in rows)]
+    if removed is not True:
+        needed += [*form.required.get(kind, _columns_of_all(rows)), "source"]
+    _check(change, columns, rows, needed)
     same = [at for at, ours in enumerate(rows) if all(ours.get(name) == row.get(name) for name in columns)]
     if removed:
         if not same:
@@ -222,7 +233,9 @@ def _apply(
         rows.append(fresh)
 
 
-def _check(change: _Change, columns: Sequence[str], rows: Sequence[dict[str, Any]], removed: bool) -> None:
+def _check(
+    change: _Change, columns: Sequence[str], rows: Sequence[dict[str, Any]], needed: Sequence[str]
+) -> None:
     """Hold a user's row to the columns and types of ours."""
     kind, row, place = change
     if not isinstance(row.get("remove", False), bool):
@@ -238,10 +251,8 @@ def _check(change: _Change, columns: Sequence[str], rows: Sequence[dict[str, Any
             )
         if name in forms and not _fits(value, forms[name]):
             _refuse(place, f"{name}: expected {_TYPES[forms[name]]}, got {_type(value)}")
-    always = {name for name in (*_columns_of_all(rows), "source") if name != "read"}
-    needed = [name for name in columns if any(name in ours for ours in rows) and name in always]
-    for name in needed if removed else sorted(always):
-        if name not in row:
+    for name in needed:
+        if name not in row and name != "read":
             _refuse(place, f"column {name!r} is missing")
 
 
