@@ -58,7 +58,7 @@ def wheel(folder, name, version, files=None, requires=()):
     made[f"{stem}.dist-info/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
-    made[f"{stem}.dist-info/entry_points.txt"] = f"[console_scripts]\n{name}-run = {name}:run\n".encode()
+    made[f"{stem}.dist-info/entry_points.txt"] = f"[console_scripts]\n{name}-run = json:dumps\n".encode()
     made[f"{stem}.data/scripts/{name}-tool"] = b"#!python\nprint()\n"
     lines = [record_line(path, content) for path, content in made.items()] + [f"{stem}.dist-info/RECORD,,"]
     made[f"{stem}.dist-info/RECORD"] = "\n".join(lines).encode() + b"\n"

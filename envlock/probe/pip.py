@@ -588,9 +588,8 @@ def _packages(root: Root, copy: _Found, record: List[bytes], folder: bytes, dept
 def _is_namespace(root: Root, copy: _Found, record: List[bytes], folder: bytes, init: bytes) -> bool:
     """Tell whether others may add to a package although it has an __init__.py."""
     name = folder[:-1].decode("ascii").replace("/", ".")
-    if _EMPTY_FILE in init and "." not in name and normalise(name) != copy.name:
-        # NVIDIA's older wheels all bring nvidia/__init__.py, of no bytes, above their one subpackage.
-        return len(_subfolders(record, folder)) == 1
+    if name == "nvidia" and _EMPTY_FILE in init:
+        return True  # every one of NVIDIA's wheels for CUDA 11 and 12 brings it, of no bytes
     own = copy.metadata.rpartition("/")[2].encode("utf-8", "surrogateescape")
     if not _first(record, own + b"/namespace_packages.txt,"):
         return False
