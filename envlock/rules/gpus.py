@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from envlock.matrix.lookup import gpu_row
+
 if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
     from envlock.rules.stack import Stack
@@ -43,26 +45,24 @@ def sm(capability: str) -> str:
 def _plain(name: str) -> str:
     """Reduce a GPU's name to what tells it apart: no vendor, no bus, no memory size."""
     name = re.sub(r"\b(nvidia|geforce|tesla|quadro|graphics|device|gpu)\b", " ", name.lower())
+    name = re.sub(r"(\d)(ti|super)\b", r"\1 \2", name)
     name = re.sub(r"\b(pcie|sxm\d?|nvl|hbm\d\w*|\d+\s*gb|laptop|max-q|generation|mig\b.*)\b", " ", name)
     return " ".join(re.split(r"[^a-z0-9]+", name)).strip()
 
 
 def _row(name: str, matrix: Matrix) -> Any:
-    rows = matrix.rows("gpu", "gpu")
-    for row in rows:
-        if name == row["name"] or name in row.get("also", ()):
-            return row
+    exact = gpu_row(matrix, name)
+    if exact is not None:
+        return exact
     plain = _plain(name)
     if not plain:
         return None
-    # Several products may share the short name; only a name that means one capability tells anything.
-    alike = [
-        row
-        for row in rows
-        if plain in (_plain(row["name"]), *(_plain(other) for other in row.get("also", ())))
-    ]
-    if alike and len({row["compute_capability"] for row in alike}) == 1:
-        return alike[0]
+    # Several products may share a short name; only one that means a single capability tells anything.
+    names = {row["name"]: row for row in matrix.rows("gpu", "gpu")}
+    for fits in (lambda known: known == plain, lambda known: f" {plain} " in f" {known} "):
+        alike = [row for known, row in names.items() if fits(_plain(known))]
+        if alike:
+            return alike[0] if len({row["compute_capability"] for row in alike}) == 1 else None
     return None
 
 
