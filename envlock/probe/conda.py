@@ -92,7 +92,7 @@ def read_records(root: Root, prefix: str) -> Tuple[List[Record], Dict[str, str]]
         path = f"{folder}/{entry.name}"
         try:
             records.append(_parse(root.read(path, _RECORD_LIMIT), path))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             name = entry.name[:-5].rsplit("-", 2)[0]
             reason = error.strerror if isinstance(error, OSError) else "it is no conda-meta record"
             if _NAME.match(name):
@@ -137,7 +137,7 @@ def short_channel(channel: str) -> str:
 
 
 def _parse(content: bytes, path: str) -> Record:
-    """Pick a record's facts; raises ValueError, KeyError or TypeError where it is no record."""
+    """Pick a record's facts; raises ValueError, KeyError, TypeError or AttributeError where it is none."""
     stem = path.rpartition("/")[2][: -len(".json")].rsplit("-", 2)
     facts = _at_the_ends(content) if len(stem) == 3 else None
     if facts is None:
