@@ -215,9 +215,9 @@ def test_a_file_made_on_windows_is_read_as_well(tmp_path):
             "min_gpus: expected an integer, got true or",
         ),
         (
-            ADDED + "arch = [1]\n",
+            ADDED + "compute_capabilities = [1]\n",
             ":2: nccl.known-bad[0]: ",
-            "arch: expected a list, got a list that is not of",
+            "compute_capabilities: expected a list, got a list that is not of",
         ),
         (ADDED + "read = 2026-11-23T10:00:00\n", ":2: nccl.known-bad[0]: ", "read: expected a date, got"),
         (ADDED.replace('severity = "error"', ""), ":2: nccl.known-bad[0]: ", "'severity' is missing"),
