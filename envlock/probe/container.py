@@ -13,7 +13,7 @@ from envlock.probe.root import Root, UnobservableError, try_read
 # In the control group's path or in a mount's: the engine's own name, with an id that is not kept.
 _CGROUP = (
     ("kubernetes", re.compile(r"/kubepods|/kubelet")),
-    ("docker", re.compile(r"/docker[-/]|/docker/containers/")),
+    ("docker", re.compile(r"/docker[-/][0-9a-f]{12}|/docker/(?:containers|buildkit)/")),
     ("podman", re.compile(r"/libpod[-_]")),
     ("containerd", re.compile(r"/containerd[-/]|cri-containerd|/run/containerd/io\.containerd")),
     ("lxc", re.compile(r"/lxc(?:\.payload)?[./]")),
