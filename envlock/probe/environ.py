@@ -5,6 +5,7 @@ job (ranks, ports, job ids) and what names people or machines; the home folder i
 a GPU's UUID "GPU-***". A value is recorded whole, PATH is not recorded at all.
 """
 
+# ruff: noqa: SIM905 - names as text, since a list of them is formatted to sixty lines
 import re
 
 from envlock.probe.observation import Observation
@@ -19,7 +20,7 @@ NAMES = frozenset(
     " MALLOC_ARENA_MAX MALLOC_CONF GOMP_CPU_AFFINITY GOMP_SPINCOUNT GOTO_NUM_THREADS VECLIB_MAXIMUM_THREADS"
     " RDMAV_FORK_SAFE IBV_FORK_SAFE RDMAV_HUGEPAGES_SAFE MKLROOT HPCX_HOME MPI_HOME NCCL_HOME SETUPTOOLS_USE_DISTUTILS"
     " PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE KERAS_BACKEND"
-    " ACCELERATE_USE_DEEPSPEED DS_BUILD_OPS DS_SKIP_CUDA_CHECK XDG_CACHE_HOME TMPDIR".split()  # noqa: SIM905
+    " ACCELERATE_USE_DEEPSPEED DS_BUILD_OPS DS_SKIP_CUDA_CHECK XDG_CACHE_HOME TMPDIR".split()
 )
 """Compared in upper case, so that http_proxy and HTTP_PROXY are both known."""
 
