@@ -20,8 +20,8 @@ _END = 32 * 1024
 _CHUNK = 1024 * 1024
 _NAME = re.compile(r"[a-zA-Z0-9_][\w.-]{0,127}\Z", re.A)
 _WORD = re.compile(r"[\w.!+-]{1,200}\Z", re.A)
-_KEY = re.compile(rb'"(channel|subdir|sha256|schannel)": ?"((?:[^"\\\n]|\\.){0,2000})"')
-_METADATA = re.compile(rb'"([^"\n]{1,500}\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info))"', re.I)
+_TEXT = rb'"(channel|subdir|sha256)": "((?:[^"\\\n]|\\.){0,2000})"'
+_METADATA = (b'.dist-info/METADATA"', b'.egg-info/PKG-INFO"', b'.egg-info"')
 _HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.I)
 _SUBDIRS = re.compile(r"(?:noarch|(?:linux|osx|win|emscripten|wasi|zos|freebsd)-[\w]+)\Z")
 
@@ -155,7 +155,7 @@ def _parse(content: bytes, path: str) -> Record:
         subdir=facts["subdir"] if _WORD.match(facts.get("subdir", "")) else "",
         sha256=sha256 if re.match(r"[0-9a-f]{64}\Z", sha256) else "",
         path=path,
-        metadata=tuple(sorted({_owner_folder(found) for found in _METADATA.findall(content)})),
+        metadata=_metadata(content),
     )
 
 
@@ -172,16 +172,22 @@ def _at_the_ends(content: bytes) -> Optional[Dict[str, str]]:
         return None
     ends = content if len(content) <= 2 * _END else content[:_END] + b"\n" + content[-_END:]
     facts: Dict[str, str] = {}
-    for line in re.findall(rb"^" + indent + rb'"[a-z0-9]+": "[^\n]*', ends, re.M):
-        found = _KEY.match(line, len(indent))
-        if found:
-            facts[found.group(1).decode("ascii")] = str(json.loads(b'"' + found.group(2) + b'"'))
+    for key, value in re.findall(rb"\n" + indent + _TEXT, ends):
+        facts[key.decode("ascii")] = str(json.loads(b'"' + value + b'"'))
     return facts if "channel" in facts and "subdir" in facts else None
 
 
-def _owner_folder(found: bytes) -> str:
-    path = found.decode("utf-8", "replace")
-    return path.rpartition("/")[0] if path.upper().endswith(("/METADATA", "/PKG-INFO")) else path
+def _metadata(content: bytes) -> Tuple[str, ...]:
+    """Return the dist-info and egg-info among a record's files; found as text, most of a record is files."""
+    found = set()
+    for ending in _METADATA:
+        place = content.find(ending)
+        while place >= 0:
+            start = content.rfind(b'"', 0, place) + 1
+            path = content[start : place + len(ending) - 1].decode("utf-8", "replace")
+            found.add(path.rpartition("/")[0] if b"/" in ending else path)
+            place = content.find(ending, place + 1)
+    return tuple(sorted(found))
 
 
 def _wrong_path(root: Root, prefix: str, file: Dict[str, Any]) -> Optional[str]:
