@@ -12,6 +12,7 @@ from envlock.cli import options
 @click.command("check")
 @click.argument("manifest", required=False, metavar="[ENV.TOML]")
 @options.environment
+@click.option("--all", "everything", is_flag=True, help="Show notes in full, and defects of rare uses.")
 @options.JSON
 @options.OUTPUT
 @options.MATRIX
@@ -19,6 +20,7 @@ def command(
     manifest: str | None,
     python: str | None,
     prefix: str | None,
+    everything: bool,
     as_json: bool,
     output: str | None,
     matrix: tuple[str, ...],
@@ -39,5 +41,5 @@ def command(
     else:
         from envlock.reports import text
 
-        emit(text.check(result, options.style()), output)
+        emit(text.check(result, options.style(), everything=everything), output)
     sys.exit(1 if result.verdict == "problem" else 0)

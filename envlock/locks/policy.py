@@ -105,8 +105,11 @@ def _drifts(change: Change, lock: Manifest, current: Manifest) -> bool:
         return False
     allowed = allowance(lock.lock, address)
     if section in ("host", "driver", "gpu"):
-        # The machine's facts are held only to what people wrote about them, and to the rules.
-        return allowed is not None and not _permits(allowed, change)
+        # The machine's facts are held only to what people wrote about them, and to the rules; a
+        # specifier for a whole table means its version.
+        if allowed is None or (allowed not in LEVELS and section in lock.lock.allow and name != "version"):
+            return False
+        return not _permits(allowed, change)
     if section == "environ" and name.startswith(_OF_THE_SHELL):
         return False
     if lock.capture.source == "import" and change.kind == "added":

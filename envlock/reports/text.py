@@ -16,15 +16,23 @@ if TYPE_CHECKING:
 CAUSES_SHOWN = 3
 CHANGES_SHOWN = 25
 DRIFT_SHOWN = 12
+NOTES_SHOWN = 5
 
 
-def check(result: Result, style: Style) -> str:
-    """Render a check; every finding in full, then one line that sums up."""
+def check(result: Result, style: Style, *, everything: bool = False) -> str:
+    """Render a check: errors and warnings in full, notes in a line each, then one line that sums up."""
     lines: list[str] = []
     for finding in result.findings:
-        lines += [*_finding(finding, style), ""]
-    lines += [*_unknown(result.unknown, style), _summary(result, style)]
-    return "\n".join(lines) + "\n"
+        if finding.severity != "note" or everything:
+            lines += [*_finding(finding, style), ""]
+    notes = [each for each in result.findings if each.severity == "note" and not each.quiet]
+    if notes and not everything:
+        lines += [_finding(finding, style)[0] for finding in notes[:NOTES_SHOWN]]
+        left = len(notes) - NOTES_SHOWN
+        lines += (
+            [style.paint(f"      and {left} more notes (--all shows them)", "dim"), ""] if left > 0 else [""]
+        )
+    return "\n".join([*lines, *_unknown(result.unknown, style), _summary(result, style)]) + "\n"
 
 
 def _finding(finding: Finding, style: Style) -> list[str]:
@@ -51,13 +59,15 @@ def _unknown(unknown: Sequence[Unknown], style: Style) -> list[str]:
 def _summary(result: Result, style: Style) -> str:
     counts = dict.fromkeys(SEVERITIES, 0)
     for finding in result.findings:
-        counts[finding.severity or "error"] += 1
+        counts[finding.severity or "error"] += not finding.quiet
     said = [f"{count} {severity}{'s' if count != 1 else ''}" for severity, count in counts.items() if count]
+    quiet = sum(finding.quiet for finding in result.findings)
+    rare = f"; {quiet} known defects of rare uses (--all shows them)" if quiet else ""
     if said:
-        return ", ".join(said)
+        return ", ".join(said) + rare
     if result.unknown:
-        return "nothing wrong was found, but not everything could be judged"
-    return style.paint("fine", "green") + ": nothing wrong was found"
+        return "nothing wrong was found, but not everything could be judged" + rare
+    return style.paint("fine", "green") + ": nothing wrong was found" + rare
 
 
 def difference(difference: Difference, style: Style, *, everything: bool = False) -> str:

@@ -401,6 +401,7 @@ def driver_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
                 evidence=(Evidence("driver.version", stack.driver.version),),
                 fixes=(_driver_fix(fixed, f"install driver {fixed} or newer"),) if fixed else (),
                 severity="note" if row.get("quiet") else row["severity"],
+                quiet=bool(row.get("quiet")),
                 rank=5 if row.get("quiet") else 0,
                 source=row["source"],
             )
