@@ -28,9 +28,9 @@ def read_os(root: Root) -> Observation:
         table["libc"] = libc
     elif reason:
         seen.unobserved["os.libc"] = reason
-    newest = _newest_symbol(_first(root, "libstdc++.so.6"), b"GLIBCXX_")
+    newest = _newest_glibcxx(root)
     if newest:
-        table["libstdcxx"] = "GLIBCXX_" + newest
+        table["libstdcxx"] = newest
     return seen
 
 
@@ -57,7 +57,7 @@ def _read_libc(root: Root) -> Tuple[Optional[str], Optional[str]]:
         # Printed when libc.so.6 is run: "GNU C Library (...) stable release version 2.36."
         at = max(0, content.find(b"GNU C Library "))
         found = re.match(rb"GNU C Library [^\n]{0,200}release version (\d+\.\d+)", content[at : at + 300])
-        version = found.group(1).decode() if found else _newest_symbol(content, b"GLIBC_")
+        version = found.group(1).decode() if found else _newest_glibc(content)
         return ("glibc " + version, None) if version else (None, "libc.so.6 tells no version")
     for name in _musl_names(root):
         found = re.search(rb"\x00(1\.[12]\.\d{1,2})(?:-git[\w.-]{0,40})?\x00", _read(root, "/lib/" + name))
@@ -88,20 +88,28 @@ def _read(root: Root, path: str) -> bytes:
         return b""
 
 
-def _newest_symbol(content: bytes, prefix: bytes) -> Optional[str]:
-    """Return the highest symbol version that the names in a library tell; names end in NUL in .dynstr.
+def _newest_glibc(content: bytes) -> Optional[str]:
+    """Return the newest GLIBC_ symbol version that a libc defines, for one without its banner."""
+    import io
 
-    Plain search, since it is several times faster than a pattern over the 2 MB of a C++ library.
-    """
-    versions = set()
-    at = content.find(prefix)
-    for _ in range(10_000):
-        if at < 0:
-            break
-        found = re.match(
-            rb"\d{1,4}(?:\.\d{1,4}){1,3}(?=\x00)", content[at + len(prefix) : at + len(prefix) + 24]
-        )
-        if found:
-            versions.add(tuple(int(part) for part in found.group().split(b".")))
-        at = content.find(prefix, at + len(prefix))
-    return ".".join(str(part) for part in max(versions)) if versions else None
+    from envlock.probe.elf import ElfError, newest_version, read_defined_versions, read_elf
+
+    file = io.BytesIO(content)
+    try:
+        newest = newest_version(read_defined_versions(file, read_elf(file)), "GLIBC_")
+    except ElfError:
+        return None
+    return newest[len("GLIBC_") :] if newest else None
+
+
+def _newest_glibcxx(root: Root) -> Optional[str]:
+    """Return the newest GLIBCXX_ symbol version that the system's libstdc++ defines."""
+    from envlock.probe.elf import ElfError, newest_version, read_defined_versions, read_elf
+
+    for folder in LIBRARY_FOLDERS:
+        try:
+            with root.open(f"{folder}/libstdc++.so.6") as file:
+                return newest_version(read_defined_versions(file, read_elf(file)), "GLIBCXX_")
+        except (OSError, ElfError):
+            continue
+    return None

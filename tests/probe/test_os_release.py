@@ -21,28 +21,41 @@ def write(folder: Path, files: "dict[str, str | bytes]") -> FolderRoot:
     return FolderRoot(str(folder))
 
 
+needs_gcc = pytest.mark.skipif(
+    shutil.which("gcc") is None, reason="libraries with symbol versions are made with gcc"
+)
+
+
+def library(folder: Path, name: str, *versions: str) -> bytes:
+    """Make a library that defines a symbol under each of these versions."""
+    lines = [
+        f'__asm__(".symver f{i}, g{i}@@{version}"); void f{i}(void) {{}}'
+        for i, version in enumerate(versions)
+    ]
+    (folder / "x.c").write_text("\n".join(lines) + "\n")
+    (folder / "x.map").write_text("".join(f"{version} {{ g{i}; }};\n" for i, version in enumerate(versions)))
+    command = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-nostdlib",
+        f"-Wl,-soname,{name}",
+        f"-Wl,--version-script={folder}/x.map",
+    ]
+    subprocess.run([*command, "-o", str(folder / "x.so"), str(folder / "x.c")], check=True, timeout=60)
+    return (folder / "x.so").read_bytes()
+
+
+@needs_gcc
 def test_ubuntu(tmp_path: Path) -> None:
-    libc = (
-        ELF
-        + b"\0GLIBC_2.2.5\0GLIBC_2.35\0"
-        + b"GNU C Library (Ubuntu GLIBC 2.35-0ubuntu3.8) stable release version 2.35.\nCopyright"
-    )
-    names = b"\0".join(
-        [
-            b"GLIBCXX_3.4",
-            b"GLIBCXX_3.4.9",
-            b"GLIBCXX_3.4.30",
-            b"GLIBCXX_DEBUG_MESSAGE_LENGTH",
-            b"CXXABI_1.3.13",
-            b"",
-        ]
-    )
+    banner = b"GNU C Library (Ubuntu GLIBC 2.35-0ubuntu3.8) stable release version 2.35.\nCopyright"
+    names = ["GLIBCXX_3.4", "GLIBCXX_3.4.9", "GLIBCXX_3.4.30", "GLIBCXX_LDBL_3.4.31", "CXXABI_1.3.13"]
     root = write(
-        tmp_path,
+        tmp_path / "root",
         {
             "/etc/os-release": UBUNTU,
-            "/lib/x86_64-linux-gnu/libc.so.6": libc,
-            "/usr/lib/x86_64-linux-gnu/libstdc++.so.6": ELF + b"\0" + names,
+            "/lib/x86_64-linux-gnu/libc.so.6": ELF + banner,
+            "/usr/lib/x86_64-linux-gnu/libstdc++.so.6": library(tmp_path, "libstdc++.so.6", *names),
         },
     )
     assert read_os(root).facts["os"] == {
@@ -50,11 +63,10 @@ def test_ubuntu(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@needs_gcc
 def test_glibc_without_its_banner_is_told_by_its_symbols(tmp_path: Path) -> None:
-    root = write(
-        tmp_path,
-        {"/lib64/libc.so.6": ELF + b"\0GLIBC_2.2.5\0GLIBC_2.17\0GLIBC_2.3.4\0GLIBC_2.4\0GLIBC_PRIVATE\0"},
-    )
+    content = library(tmp_path, "libc.so.6", "GLIBC_2.2.5", "GLIBC_2.17", "GLIBC_2.3.4", "GLIBC_PRIVATE")
+    root = write(tmp_path / "root", {"/lib64/libc.so.6": content})
     assert read_os(root).facts["os"]["libc"] == "glibc 2.17"
 
 
