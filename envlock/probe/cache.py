@@ -1,0 +1,100 @@
+"""What was read from big files before, kept between captures of the live machine by file identity.
+
+One JSON file, ``$XDG_CACHE_HOME/envlock/files.json`` or ``~/.cache/envlock/files.json``. It is never
+needed: a cache that cannot be read or written costs time, not facts.
+"""
+
+import json
+import os
+from contextlib import suppress
+from typing import Any, Callable, Dict, TypeVar
+
+from envlock.probe.root import Root
+
+_SCHEMA = "envlock-files/1"
+_ENTRY_LIMIT = 1000
+"""Files remembered at most; those unused longest go first."""
+_SIZE_LIMIT = 4 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class FileCache:
+    """Facts about files that are the same while device, inode, size and time of change are.
+
+    Used as a context: what was learnt is written at its end. On any root but a live one it holds nothing.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._path = _cache_path(root)
+        self._held: Dict[str, Any] = {}
+        self._used: Dict[str, Any] = {}
+        self._learnt = False
+
+    def __enter__(self) -> "FileCache":
+        self._held = _load(self._path) if self._path else {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._path and self._learnt:
+            # Unused ones stay in front, so that they are the first to be dropped.
+            whole = {key: value for key, value in self._held.items() if key not in self._used}
+            whole.update(self._used)
+            _save(self._path, dict(list(whole.items())[-_ENTRY_LIMIT:]))
+
+    def remember(self, kind: str, path: str, read: Callable[[], T]) -> T:
+        """Return what ``read`` says about a file, or what it said the last time; it must be plain JSON.
+
+        What ``read`` raises is passed on and not remembered.
+        """
+        if not self._path:
+            return read()
+        try:
+            stat = self._root.stat(path)
+        except OSError:
+            return read()
+        key = f"{kind}:{stat.device}:{stat.inode}:{stat.size}:{stat.mtime_ns}"
+        if key in self._used or key in self._held:
+            value = self._used[key] = self._used.get(key, self._held.get(key))
+            return value  # type: ignore[no-any-return]
+        fresh = read()
+        self._used[key] = fresh
+        self._learnt = True
+        return fresh
+
+
+def _cache_path(root: Root) -> str:
+    if root.kind != "live":
+        return ""
+    base = root.environ.get("XDG_CACHE_HOME", "")
+    home = root.environ.get("HOME", "")
+    if base.startswith("/"):
+        return base.rstrip("/") + "/envlock/files.json"
+    return home.rstrip("/") + "/.cache/envlock/files.json" if home.startswith("/") else ""
+
+
+def _load(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_SIZE_LIMIT + 1)
+        held = json.loads(content) if len(content) <= _SIZE_LIMIT else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(held, dict) or held.get("schema") != _SCHEMA or not isinstance(held.get("files"), dict):
+        return {}
+    files: Dict[str, Any] = held["files"]
+    return files
+
+
+def _save(path: str, files: Dict[str, Any]) -> None:
+    """Replace the cache in one step, so that two captures at once leave one whole file."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"schema": _SCHEMA, "files": files}, file)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
