@@ -67,8 +67,6 @@ def find_runtime(root: Root) -> Optional[str]:
         return "apptainer"
     if environ.get("KUBERNETES_SERVICE_HOST") or root.is_dir("/var/run/secrets/kubernetes.io"):
         return "kubernetes"
-    if "ENROOT_ROOTFS" in environ or root.is_file("/etc/enroot/environ.d"):
-        return "enroot"
     groups = (try_read(root, "/proc/self/cgroup", 1 << 18) or "") + (
         try_read(root, "/proc/1/cgroup", 1 << 18) or ""
     )

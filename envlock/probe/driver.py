@@ -8,8 +8,9 @@ import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from envlock.probe.host import nvidia_devices, read_arch, read_platform, why_no_machine
-from envlock.probe.observation import Observation
+from envlock.probe.observation import Observation, merge
 from envlock.probe.root import Root, UnobservableError, try_read
+from envlock.probe.toolkit import find_program
 
 SECONDS = 5.0
 """What a hanging driver costs at most, for each question that is put to it."""
@@ -31,7 +32,8 @@ DRIVER_FOLDERS = (
 )  # fmt: skip
 """Where drivers lie; {0} is the architecture. The loader itself searches only some of them."""
 
-SMI = ("/usr/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi")
+_MOST_GPUS = 256
+_SMI = ("/usr/lib/wsl/lib/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi")
 
 
 class Nvml(NamedTuple):
@@ -44,8 +46,6 @@ class Nvml(NamedTuple):
 
 def read_nvidia(root: Root, timeout: float = SECONDS) -> Observation:
     """Read [driver] and [[gpu]], asking NVML once for both."""
-    from envlock.probe.observation import merge
-
     nvml = ask_nvml(root, timeout)
     return merge([read_driver(root, nvml, timeout), read_gpus(root, nvml, timeout)])
 
@@ -113,8 +113,10 @@ def read_gpus(root: Root, nvml: Optional[Nvml] = None, timeout: float = SECONDS)
     if gpus is None and "no libnvidia-ml" in nvml.reason:
         gpus = _gpus_of_smi(root, timeout) or _gpus_of_libcuda(root, timeout)
     if gpus is not None:
-        if nvml.reason and nvml.answer:
-            seen.unobserved["gpu.count"] = nvml.reason
+        if any("name" not in gpu for gpu in gpus):
+            seen.unobserved["gpu.name"] = (
+                nvml.reason or _trouble(nvml.answer) or "NVML did not tell it of every GPU"
+            )
         seen.facts["gpu"] = _grouped(gpus)
         return seen
     partial = _gpus_of_procfs(root)
@@ -344,11 +346,23 @@ def _missing(root: Root, nvml: Nvml, libcuda: Optional[str], kernel: Optional[st
 
 
 def _gpus_of_nvml(answer: Dict[str, Any]) -> Optional[List[Dict[str, Any]]]:
-    """Return NVML's GPUs in the manifest's terms, without what cannot be true; None where it told of none."""
-    told = answer.get("gpus")
-    if not isinstance(told, list) or (not told and answer.get("count") != 0):
+    """Return NVML's GPUs in the manifest's terms, without what cannot be true; None where it told of none.
+
+    A GPU that was counted and then not described is an empty entry: it is there, of an unknown kind.
+    """
+    told, count = answer.get("gpus"), answer.get("count")
+    if not isinstance(told, list) or not isinstance(count, int) or not 0 <= count <= _MOST_GPUS:
         return None
-    return [_believable(gpu) for gpu in told if isinstance(gpu, dict)]
+    described = [_believable(gpu) for gpu in told[:count] if isinstance(gpu, dict)]
+    if count and not any(described):
+        return None
+    return described + [{} for _ in range(count - len(described))]
+
+
+def _trouble(answer: Dict[str, Any]) -> str:
+    """Return why NVML could not describe a GPU, for the first of which it said so."""
+    told = [gpu.get("trouble") for gpu in answer.get("gpus", ()) if isinstance(gpu, dict)]
+    return next((str(text)[:200] for text in told if text), "")
 
 
 def _believable(told: Dict[str, Any]) -> Dict[str, Any]:
@@ -369,7 +383,7 @@ def _believable(told: Dict[str, Any]) -> Dict[str, Any]:
 
 def _gpus_of_smi(root: Root, timeout: float) -> Optional[List[Dict[str, Any]]]:
     """Ask nvidia-smi: only where NVML's library is nowhere to be found, though it may know where."""
-    program = next((path for path in SMI if root.is_file(path)), None)
+    program = find_program(root, "nvidia-smi") or next((path for path in _SMI if root.is_file(path)), None)
     if program is None or root.kind != "live":
         return None
     query = [
@@ -382,7 +396,7 @@ def _gpus_of_smi(root: Root, timeout: float) -> Optional[List[Dict[str, Any]]]:
     except UnobservableError:
         return None
     gpus = []
-    for line in output.splitlines()[:256]:
+    for line in output.splitlines()[:_MOST_GPUS]:
         fields = [field.strip() for field in line.rsplit(",", 3)]
         if len(fields) == 4 and fields[2].isdigit():
             cc = fields[1].split(".")

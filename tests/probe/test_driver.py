@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from envlock.probe.driver import Nvml, ask_nvml, read_driver, read_nvidia
+from envlock.probe.driver import Nvml, ask_nvml, read_driver, read_gpus, read_nvidia
 from envlock.probe.observation import Observation
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
@@ -106,7 +108,7 @@ def test_it_agrees_with_pynvml(double: Path) -> None:
     [
         ("nvmlInit", None, None),
         ("nvmlDeviceGetCount", "570.86.15", None),
-        ("nvmlDeviceGetMemoryInfo", "570.86.15", 2),
+        ("nvmlDeviceGetName", "570.86.15", 2),
     ],
 )
 @pytest.mark.parametrize("how", ["HANG", "CRASH"])
@@ -147,8 +149,8 @@ def test_lies_become_unobserved(double: Path) -> None:
     assert driver(seen)["version"] == "570.86.15"  # from the file's name
     assert "cuda" not in driver(seen)
     assert "driver.cuda" in seen.unobserved
-    for gpu in seen.facts["gpu"]:
-        assert set(gpu) <= {"mig", "count"}
+    assert "gpu" not in seen.facts
+    assert seen.unobserved["gpu"].startswith("NVML counts 4000000000 GPUs, which cannot be")
 
 
 @needs_gcc
@@ -205,6 +207,85 @@ def test_a_broken_libcuda_is_a_reason(tmp_path: Path, how: str) -> None:
     assert time.monotonic() - started < 4
     assert "cuda" not in driver(seen)
     assert seen.unobserved["driver.cuda"]
+
+
+@needs_gcc
+def test_a_gpu_counted_and_not_described_is_still_there(double: Path) -> None:
+    root = live(
+        double, DOUBLE_GPUS=f"{H100};{H100};{H100}", DOUBLE_CRASH_AT="2", DOUBLE_CRASH="nvmlDeviceGetName"
+    )
+    seen = read_nvidia(root)
+    assert [(gpu.get("name"), gpu["count"]) for gpu in seen.facts["gpu"]] == [
+        ("NVIDIA H100 80GB HBM3", 2),
+        (None, 1),
+    ]
+    assert seen.unobserved["gpu.name"] == "NVML ended its process by signal 11"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["driver", "cuda", "count", "gpus", "name", "memory", "cc", "mig"]), inner
+            )
+        ),
+        max_leaves=20,
+    ).filter(lambda answer: isinstance(answer, dict))
+)
+def test_any_answer_leads_to_sound_facts(answer: "dict[str, object]") -> None:
+    seen = read_gpus(LiveRoot({}), Nvml(answer, ""))
+    for gpu in seen.facts.get("gpu", ()):
+        assert gpu["count"] >= 1
+        assert 0 < gpu.get("memory_mib", 1) < 1 << 30
+        assert gpu.get("name", "x").isprintable()
+
+
+def script(folder: Path, text: str) -> LiveRoot:
+    program = folder / "nvidia-smi"
+    program.write_text("#!/bin/sh\n" + text)
+    program.chmod(0o755)
+    return LiveRoot({"PATH": f"{folder}:/usr/bin:/bin"})
+
+
+def test_nvidia_smi_is_asked_where_no_library_is_found(tmp_path: Path) -> None:
+    root = script(
+        tmp_path, 'echo "NVIDIA A100-SXM4-40GB, 8.0, 40960, Disabled"; echo "Tesla T4, 7.5, 15360, [N/A]"'
+    )
+    seen = read_gpus(root, Nvml({}, "no libnvidia-ml.so.1 on this machine"))
+    assert seen.facts["gpu"] == [
+        {
+            "name": "NVIDIA A100-SXM4-40GB",
+            "compute_capability": "8.0",
+            "memory_mib": 40960,
+            "mig": False,
+            "count": 1,
+        },
+        {"name": "Tesla T4", "compute_capability": "7.5", "memory_mib": 15360, "mig": False, "count": 1},
+    ]
+
+
+@pytest.mark.parametrize("text", ["exec sleep 60", "exit 9", "echo NVIDIA-SMI has failed"])
+def test_a_broken_nvidia_smi_costs_its_time(tmp_path: Path, text: str) -> None:
+    started = time.monotonic()
+    read_gpus(script(tmp_path, text), Nvml({}, "no libnvidia-ml.so.1 on this machine"), timeout=0.5)
+    assert time.monotonic() - started < 3
+
+
+class Jetson(LiveRoot):
+    def exists(self, path: str) -> bool:
+        return path == "/etc/nv_tegra_release" or super().exists(path)
+
+
+@needs_gcc
+def test_a_jetsons_gpu_is_told_by_libcuda(tmp_path: Path) -> None:
+    build_libcuda(tmp_path, "1.1")
+    root = Jetson({"PATH": "/bin", "LD_LIBRARY_PATH": str(tmp_path), "DOUBLE_GPUS": "Orin,30623,8.7"})
+    seen = read_gpus(root, Nvml({}, "no libnvidia-ml.so.1 on this machine"))
+    assert seen.facts["gpu"] == [
+        {"name": "Orin", "compute_capability": "8.7", "memory_mib": 30623, "count": 1}
+    ]
 
 
 def write(folder: Path, files: dict[str, str]) -> FolderRoot:

@@ -1,4 +1,5 @@
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 
 from envlock.probe.host import nvidia_devices, read_arch, read_host, read_platform
 from envlock.probe.observation import Observation
+from envlock.probe.root import UnobservableError
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
 
@@ -218,6 +220,14 @@ def test_this_machine() -> None:
     assert found["kernel"] == platform.release()
     assert read_arch(LiveRoot()) == platform.machine()
     assert found["shm_gib"]
+
+
+def test_a_file_systems_size_is_a_live_machines_only(tmp_path: Path) -> None:
+    assert LiveRoot().filesystem_size(str(tmp_path)) == shutil.disk_usage(tmp_path).total
+    with pytest.raises(UnobservableError, match="No such file"):
+        LiveRoot().filesystem_size(str(tmp_path / "nowhere"))
+    with pytest.raises(UnobservableError):
+        FolderRoot(str(tmp_path)).filesystem_size("/")
 
 
 def test_garbage_costs_facts_not_the_capture(tmp_path: Path) -> None:

@@ -87,8 +87,11 @@ def interview(say: Callable[[str, object], object]) -> None:
     if code:
         say("trouble", f"NVML does not count the GPUs: error {code}")
         return
+    if count.value > MOST_GPUS:
+        say("trouble", f"NVML counts {count.value} GPUs, which cannot be")
+        return
     say("count", count.value)
-    for index in range(min(count.value, MOST_GPUS)):
+    for index in range(count.value):
         say("gpu", describe(ctypes, call, index))
 
 
