@@ -96,7 +96,9 @@ def _package(facts: f.Facts, line: str) -> None:
         return
     name = f.normalise(found.group(1))
     if name not in _NOT_PACKAGES and name not in ("pytorch", "mmcv", "nvcc"):
-        f.pip_package(facts, NAMES.get(name, name), found.group(2))
+        # OpenMMLab's own carry the commit behind a plus.
+        version = found.group(2).partition("+")[0] if name.startswith("mm") else found.group(2)
+        f.pip_package(facts, NAMES.get(name, name), version)
 
 
 def _adopt(facts: f.Facts, more: f.Facts) -> None:

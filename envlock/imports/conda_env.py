@@ -14,7 +14,7 @@ from envlock.imports.text import Block
 _TOP = re.compile(r"(?:name|channels|dependencies|prefix|variables|platforms)\s*:")
 _ITEM = re.compile(r"(\s*)- (?:['\"]?)([^'\"#]{1,500})")
 _SPEC = re.compile(
-    r"(?:[\w./-]{1,100}::)?([A-Za-z0-9_][\w.-]{0,99})(?:\s?={1,2}\s?(\d[\w.!+]{0,99})(?:=([\w.+]{1,120}))?)?\s*\Z"
+    r"(?:([\w./-]{1,100})::)?([A-Za-z0-9_][\w.-]{0,99})(?:\s?={1,2}\s?(\d[\w.!+]{0,99})(?:=([\w.+]{1,120}))?)?\s*\Z"
 )
 
 LOOKAHEAD = 100
@@ -56,5 +56,5 @@ def parse(lines: list[str]) -> f.Facts:
             pip_margin = -1
             spec = _SPEC.match(text)
             if spec:
-                f.conda_package(facts, spec.group(1), spec.group(2), spec.group(3))
+                f.conda_package(facts, spec.group(2), spec.group(3), spec.group(4), spec.group(1))
     return facts

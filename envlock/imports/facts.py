@@ -115,6 +115,10 @@ def conda_package(facts: Facts, name: str, version: str | None, build: str | Non
     version, build, channel = known(version), known(build), known(channel)
     if not is_name(name.lstrip("_")) or (version is not None and not _VERSION.match(version)):
         return
+    if build is not None and not re.match(r"[A-Za-z0-9_.+-]{1,120}\Z", build):
+        build = None
+    if channel is not None and not re.match(r"\S{1,300}\Z", channel):
+        channel = None
     if channel == "pypi" or build == "pypi_0":
         pip_package(facts, name, version)
         return

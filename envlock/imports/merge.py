@@ -14,7 +14,7 @@ _HOME = re.compile(
     r"/(?:home|Users)/[^/\s:;,\"']{1,64}(?=[/\s:;,\"']|\Z)|[A-Za-z]:\\Users\\[^\\\s:;,\"']{1,64}"
 )
 _LOCAL_CUDA = re.compile(r"\+cu(\d{2,3})(?:\Z|\.)")
-_BUILD_CUDA = re.compile(r"(?:\A|_)cuda_?(\d{1,2}\.\d|\d{3})(?=_|h|\Z)")
+_BUILD_CUDA = re.compile(r"(?:\A|_)cuda_?(\d{1,2}\.\d|\d{3})(?:\.\d{1,4})?(?=_|h|py|\Z)")
 _BUILD_CUDNN = re.compile(r"_cudnn(\d[\d.]{0,12})(?:_|\Z)")
 _CONDA_NAMES = {
     "torch": "pytorch",
@@ -146,7 +146,9 @@ def _torch_from_packages(whole: Facts) -> None:
         return
     torch = whole.setdefault("framework", {}).setdefault("torch", {})
     if version and torch.setdefault("version", version).partition("+")[0] == version.partition("+")[0]:
-        torch.setdefault("source", "pip" if pip.get("version") else "conda")
+        source = _source(version if pip.get("version") else None, package)
+        if source:
+            torch.setdefault("source", source)
     local = _LOCAL_CUDA.search(torch.get("version", ""))
     if local:
         torch.setdefault("cuda", f"{local.group(1)[:-1]}.{local.group(1)[-1]}")
@@ -156,6 +158,14 @@ def _torch_from_packages(whole: Facts) -> None:
         _torch_from_build(torch, conda.get("build", ""))
     if not torch:
         del whole["framework"]["torch"]
+
+
+def _source(pip_version: str | None, package: Facts) -> str | None:
+    """Tell who installed torch; `pip list` alone does not, since it lists conda's packages as well."""
+    if pip_version is None:
+        return "conda"
+    wheels = any(name.startswith("nvidia-") for name in package["pip"])
+    return "pip" if "+" in pip_version or wheels or package.get("conda") else None
 
 
 def _torch_from_build(torch: Facts, build: str) -> None:
@@ -183,6 +193,8 @@ def _clean(value: Any) -> Any:
         return {key: _clean(inner) for key, inner in value.items() if len(key) < 16 or mask_url(key) == key}
     if isinstance(value, list):
         return [_clean(inner) for inner in value]
-    if isinstance(value, str) and len(value) >= 10:
-        return _HOME.sub("~", mask_url(value))
+    if isinstance(value, str):
+        if not value.isprintable():
+            value = "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
+        return _HOME.sub("~", mask_url(value)) if len(value) >= 10 else value
     return value

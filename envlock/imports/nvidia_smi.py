@@ -97,8 +97,10 @@ def parse_query(lines: list[str]) -> f.Facts:
             _query_driver(facts, key, value)
         elif key == "Product Name":
             cards[-1]["name"] = value
-        elif key == "Total" and section == "FB Memory Usage" and value.split()[0].isdigit():
-            cards[-1].setdefault("memory_mib", int(value.split()[0][:9]))
+        elif key == "Total" and section == "FB Memory Usage":
+            memory = re.match(r"(\d{1,9}) MiB", value)
+            if memory:
+                cards[-1].setdefault("memory_mib", int(memory.group(1)))
         elif key == "Current" and section == "MIG Mode" and value in ("Enabled", "Disabled"):
             cards[-1].setdefault("mig", value == "Enabled")
     for card in cards:

@@ -102,8 +102,8 @@ def _pieces(raw: str) -> list[tuple[str, str | None]]:
     while bare.startswith(">") and not bare.startswith(">>>"):
         line = bare[1:].removeprefix(" ")
         bare = line.lstrip()
-    if line[:4].isdigit():
-        line = _STAMP.sub("", line, count=1)
+    if bare[:4].isdigit():
+        line = line[: len(line) - len(bare)] + _STAMP.sub("", bare, count=1)
     if not line or line.isspace():
         return [("", "")]
     fence = _FENCE.match(line)
