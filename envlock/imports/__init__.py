@@ -40,7 +40,7 @@ from envlock.imports import (
 )
 from envlock.imports.facts import Facts
 from envlock.imports.merge import finish, merge
-from envlock.imports.text import JSON_ATTEMPTS, LINE_LIMIT, Block, blocks, json_end
+from envlock.imports.text import JSON_ATTEMPTS, JSON_START, LINE_LIMIT, Block, blocks, json_end
 
 __all__ = ["SIZE_LIMIT", "ImportReportError", "Section", "read_report", "recognise"]
 
@@ -170,7 +170,7 @@ def _scan(block: Block, found: list[Section], attempts: int) -> int:
     loose: tuple[str, int] | None = None
     while at < len(whole):
         shape, end, lines = "", at, short.lines
-        if tried < attempts and short.lines[at].lstrip()[:1] in ("{", "["):
+        if tried < attempts and JSON_START.match(short.lines[at]):
             shape, end = _json(whole, at)
             lines, tried = whole, tried + 1
         if not shape and short.lines[at]:

@@ -16,6 +16,9 @@ LINE_LIMIT = 16 * 1024
 JSON_ATTEMPTS = 32
 """Documents tried in one paste: a text of nothing but braces must not cost a reading each."""
 
+JSON_START = re.compile(r"\s{0,200}(?:\{\s*(?:\"|\Z)|\[\s*(?:[{\"]|\Z))")
+"""How a document that holds packages begins; "[pip3] numpy" and "[INFO]" do not."""
+
 
 class Block(NamedTuple):
     """Lines that belong together, and the command that printed them where a prompt shows it."""

@@ -124,3 +124,10 @@ def test_refuses_what_is_no_paste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("envlock.imports.SIZE_LIMIT", 2**20)
     with pytest.raises(ImportReportError, match="2 MiB, more than the 1 MiB"):
         recognise("x" * 2**21)
+
+
+def test_brackets_of_other_reports_do_not_use_up_the_json_attempts() -> None:
+    listed = "".join(f"[pip3] package{number}==1.{number}\n" for number in range(100))
+    found = facts(listed + "\n" + pasted("pip-list-json"))
+    assert found["package"]["pip"]["torch"] == {"version": "2.5.1+cpu"}
+    assert len(found["package"]["pip"]) == 103
