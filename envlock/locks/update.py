@@ -22,7 +22,7 @@ def update(text: str, lock: Manifest, current: Manifest) -> str:
     """
     document = tomlkit.parse(text)
     wanted = to_plain(current)
-    wanted["capture"].update(
+    wanted.setdefault("capture", {}).update(
         {key: value for key, value in to_plain(lock).get("capture", {}).items() if key == "name"}
     )
     hidden = current.capture.unobserved
@@ -83,7 +83,7 @@ def _add(table: Any, key: str, missing: dict[str, Any], address: str) -> None:
         while existing is not None and pending and pending[0] < existing.key:
             fresh.append(pending[0], _item(missing[pending.pop(0)]))
         if existing is None:
-            fresh.add(item)
+            fresh.value.append(None, item)
         else:
             fresh.append(existing, item)
     for each in pending:

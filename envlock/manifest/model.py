@@ -230,8 +230,17 @@ MACHINE_SECTIONS = ("host", "driver", "gpu")
 def to_plain(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest as plain tables and lists, in the order of the format, defaults left out."""
     plain: dict[str, Any] = msgspec.to_builtins(manifest, builtin_types=(datetime.datetime, datetime.date))
-    plain = {section: _without_empty(section, value) for section, value in plain.items()}
+    plain = {section: _without_empty(section, _lists(value)) for section, value in plain.items()}
     return {"schema": manifest.schema, **{section: value for section, value in plain.items() if value}}
+
+
+def _lists(value: Any) -> Any:
+    """Turn tuples, which msgspec leaves as they are, into the lists that a TOML reader gives."""
+    if isinstance(value, dict):
+        return {key: _lists(each) for key, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_lists(each) for each in value]
+    return value
 
 
 def _without_empty(section: str, value: Any) -> Any:

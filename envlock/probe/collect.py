@@ -99,9 +99,9 @@ def _guarded(section: str, probe: Callable[[Root], Observation], root: Root) -> 
 
 
 def _read_driver(root: Root) -> Observation:
-    from envlock.probe.driver import read_driver, read_gpus
+    from envlock.probe.driver import read_nvidia
 
-    return merge([read_driver(root), read_gpus(root)])
+    return read_nvidia(root)
 
 
 def _read_host(root: Root) -> Observation:

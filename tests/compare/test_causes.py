@@ -1,0 +1,89 @@
+"""Which difference is blamed, and what is said to be proven."""
+
+import envlock
+from envlock.manifest.read import loads
+
+HEAD = 'schema = "envlock/1"\n[capture]\nsource = "live"\n'
+STACK = (
+    HEAD
+    + """
+[driver]
+version = "{driver}"
+[framework.torch]
+version = "{torch}"
+cuda = "{cuda}"
+[package.pip]
+torch = {{ version = "{torch}" }}
+tqdm = {{ version = "{tqdm}" }}
+"""
+)
+GOOD = {"driver": "570.133.20", "torch": "2.6.0+cu124", "cuda": "12.4", "tqdm": "4.66.0"}
+
+
+def stack(**changed):
+    return loads(STACK.format(**{**GOOD, **changed}))
+
+
+def test_the_one_difference_that_cures_is_proven_and_first():
+    difference = envlock.diff(stack(driver="470.256.02", tqdm="4.67.1"), stack())
+    first, *rest = difference.causes
+    assert (first.address, first.proven, first.rule) == ("driver.version", True, "driver-too-old-for-cuda")
+    assert "reverting it removes" in first.why
+    assert not any(cause.proven for cause in rest)
+    assert difference.bad == "mine"
+
+
+def test_two_differences_that_each_cure_are_both_proven():
+    difference = envlock.diff(stack(driver="470.256.02"), stack(torch="1.12.1+cu113", cuda="11.3"))
+    assert {cause.address for cause in difference.causes if cause.proven} >= {
+        "driver.version",
+        "package.pip.torch",
+    } or {cause.address for cause in difference.causes if cause.proven} == {
+        "driver.version",
+        "package.pip.torch",
+    }
+
+
+def test_a_finding_that_both_sides_have_explains_nothing():
+    difference = envlock.diff(stack(driver="470.256.02", tqdm="4.67.1"), stack(driver="470.256.02"))
+    assert [cause.address for cause in difference.causes] == ["package.pip.tqdm"]
+    assert not difference.causes[0].proven
+    assert all(finding.shared for finding in difference.findings)
+
+
+def test_a_minimal_set_is_found_where_no_single_change_cures():
+    # Two packages each ask for a numpy that is too new: only both together lift the finding.
+    text = (
+        HEAD
+        + '[package.pip]\nnumpy = {{ version = "{n}" }}\nscipy = {{ version = "{s}" }}\n[requires]\nscipy = ["numpy{r}"]\n'
+    )
+    bad = loads(text.format(n="1.26.4", s="1.16.3", r=">=2.1"))
+    good = loads(text.format(n="2.3.5", s="1.11.4", r="<2.4"))
+    difference = envlock.diff(bad, good, bad="mine")
+    assert difference.causes[0].address == "package.pip.numpy"
+    assert difference.causes[0].proven
+
+
+def test_stating_the_bad_side_turns_the_blame():
+    difference = envlock.diff(stack(driver="470.256.02"), stack(), bad="theirs")
+    assert difference.bad == "theirs"
+    assert not any(cause.proven for cause in difference.causes)
+
+
+def test_harmless_differences_are_never_proven():
+    difference = envlock.diff(stack(tqdm="4.67.1", torch="2.6.1+cu124"), stack())
+    assert difference.bad is None
+    assert not any(cause.proven for cause in difference.causes)
+    assert [cause.address for cause in difference.causes] == ["package.pip.torch", "package.pip.tqdm"]
+
+
+def test_the_order_is_the_same_every_time():
+    one, two = stack(driver="470.256.02", tqdm="4.67.1"), stack(torch="2.7.0+cu126", cuda="12.6")
+    assert envlock.diff(one, two) == envlock.diff(one, two)
+
+
+def test_a_log_that_names_a_package_raises_it():
+    one, two = stack(tqdm="4.67.1", torch="2.6.1+cu124"), stack()
+    log = 'Traceback (most recent call last):\n  File "x.py", line 1\nImportError: cannot import name "auto" from "tqdm"\n'
+    assert envlock.diff(one, two).causes[0].address == "package.pip.torch"
+    assert envlock.diff(one, two, log=log).causes[0].address == "package.pip.tqdm"

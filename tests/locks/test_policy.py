@@ -1,0 +1,160 @@
+"""What the policy lets move and what it does not."""
+
+import datetime
+
+import pytest
+
+from envlock.locks.policy import PolicyError, verify
+from envlock.manifest.read import loads
+from envlock.matrix.loader import load
+
+MATRIX = load()
+DAY = datetime.date(2026, 11, 23)
+
+BASE = """
+schema = "envlock/1"
+[capture]
+source = "live"
+{unobserved}
+[host]
+kernel = "{kernel}"
+arch = "x86_64"
+[driver]
+version = "{driver}"
+[[gpu]]
+name = "NVIDIA A100-SXM4-80GB"
+compute_capability = "8.0"
+[python]
+version = "{python}"
+prefix = "{prefix}"
+[[library]]
+name = "cudnn"
+version = "{cudnn}"
+path = "{prefix}/lib/libcudnn.so.9"
+[package.pip]
+numpy = {{ version = "{numpy}", digest = "sha256:{digest}" }}
+{more}
+[environ]
+{environ}
+[lock]
+{lock}
+"""
+SAME = {
+    "unobserved": "", "kernel": "6.8.0", "driver": "570.133.20", "python": "3.12.3", "prefix": "/opt/venv", "cudnn": "9.10.2",
+    "numpy": "2.3.5", "digest": "aa", "more": "", "environ": "", "lock": "",
+}  # fmt: skip
+
+
+def manifest(**changed):
+    return loads(BASE.format(**{**SAME, **changed}))
+
+
+def drift(lock="", today=DAY, **changed):
+    result = verify(manifest(lock=lock), manifest(**changed), MATRIX, today=today)
+    return [change.address for change in result.drift]
+
+
+def test_the_same_stack_does_not_drift():
+    assert drift() == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "address"),
+    [
+        ({"numpy": "2.3.6"}, "package.pip.numpy"),
+        ({"digest": "bb"}, "package.pip.numpy"),
+        ({"python": "3.12.4"}, "python.version"),
+        ({"cudnn": "9.10.3"}, "library.cudnn"),
+        ({"more": 'six = { version = "1.17.0" }'}, "package.pip.six"),
+        ({"environ": 'LD_LIBRARY_PATH = "/decoy"'}, "environ.LD_LIBRARY_PATH"),
+    ],
+)
+def test_an_image_fact_that_moves_is_drift(changed, address):
+    assert drift(**changed) == [address]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"kernel": "6.11.0"},
+        {"driver": "580.95.05"},
+        {"prefix": "/home/ci/venv"},
+        {"environ": 'LANG = "C"'},
+        {"unobserved": '[capture.unobserved]\ndriver = "none here"\ngpu = "none here"'},
+    ],
+)
+def test_what_belongs_to_the_machine_the_shell_or_the_place_is_not_drift(changed):
+    assert drift(**changed) == []
+
+
+@pytest.mark.parametrize(
+    ("allow", "numpy", "drifts"),
+    [
+        ("patch", "2.3.6", False),
+        ("patch", "2.4.0", True),
+        ("minor", "2.4.0", False),
+        ("minor", "3.0.0", True),
+        ("any", "3.0.0", False),
+        ("exact", "2.3.6", True),
+        (">=2.3,<3", "2.9.1", False),
+        (">=2.3,<3", "3.0.0", True),
+    ],
+)
+def test_how_far_a_package_may_move(allow, numpy, drifts):
+    lock = f'[lock.allow]\n"package.pip.*" = "{allow}"'
+    assert drift(lock, numpy=numpy) == (["package.pip.numpy"] if drifts else [])
+
+
+def test_other_content_under_the_same_version_is_not_a_patch():
+    assert drift('[lock.allow]\n"package.pip.*" = "patch"', digest="bb") == ["package.pip.numpy"]
+
+
+def test_the_most_specific_pattern_decides():
+    lock = '[lock.allow]\n"package.pip.*" = "any"\n"package.pip.numpy" = "exact"'
+    assert drift(lock, numpy="2.3.6") == ["package.pip.numpy"]
+
+
+def test_a_specifier_holds_the_driver():
+    lock = '[lock.allow]\ndriver = ">=575"'
+    assert drift(lock, driver="570.133.20") == []  # nothing moved
+    assert drift(lock, driver="560.35.05") == ["driver.version"]
+    assert drift(lock, driver="580.95.05") == []
+
+
+def test_ignore():
+    assert drift('ignore = ["package.pip.numpy"]', numpy="1.0") == []
+    assert drift('ignore = ["package.pip.scipy"]', numpy="1.0") == ["package.pip.numpy"]
+
+
+def test_a_level_that_is_none_is_refused():
+    with pytest.raises(PolicyError, match=r"lock\.allow\.package\.pip\.\*: 'mostly' is neither exact"):
+        drift('[lock.allow]\n"package.pip.*" = "mostly"')
+
+
+def torch(driver, lock=""):
+    more = 'torch = { version = "2.9.1" }\n[framework.torch]\nversion = "2.9.1+cu128"\ncuda = "12.8"'
+    return manifest(driver=driver, more=more, lock=lock)
+
+
+def test_a_machine_that_does_not_satisfy_is_a_finding():
+    result = verify(torch("570.133.20"), torch("470.256.02"), MATRIX, today=DAY)
+    assert [finding.rule for finding in result.findings] == ["driver-too-old-for-cuda"]
+    assert result.verdict == "problem"
+
+
+WAIVER = '[[lock.waiver]]\nrule = "driver-too-old-for-cuda"\nreason = "to be upgraded"\nuntil = 2026-12-01'
+
+
+def test_a_waiver_silences_its_rule_until_its_day_and_is_a_finding_after_it():
+    lock, now = torch("570.133.20", WAIVER), torch("470.256.02")
+    assert verify(lock, now, MATRIX, today=datetime.date(2026, 12, 1)).findings == ()
+    late = verify(lock, now, MATRIX, today=datetime.date(2026, 12, 2)).findings
+    assert {finding.rule for finding in late} == {"driver-too-old-for-cuda", "waiver-expired"}
+    assert "to be upgraded" in next(each.message for each in late if each.rule == "waiver-expired")
+
+
+def test_a_pasted_report_is_not_blamed_for_what_it_does_not_say():
+    paste = loads(
+        'schema = "envlock/1"\n[capture]\nsource = "import"\n[package.pip]\nnumpy = { version = "2.3.5" }\n'
+    )
+    assert verify(paste, manifest(), MATRIX, today=DAY).drift == ()
