@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +25,49 @@ class Installed(NamedTuple):
     manager: str
     """"pip" or "conda"."""
     build: str | None = None
+
+
+class Build(NamedTuple):
+    """What is certain of how a framework was built, from its own facts or from what its version spells out."""
+
+    name: str
+    version: str | None
+    cuda: str | None
+    """"12.4" or a bare major; "" for a CPU build; None where it is not known."""
+    cudnn: str | None
+    facts: tuple[tuple[str, str], ...]
+    """Addresses and values that say so."""
+
+    @property
+    def label(self) -> str:
+        """Return it in words: "torch 2.4.0+cu124"."""
+        return f"{self.name} {self.version}" if self.version else self.name
+
+
+_CARRIERS = {"jax": "jaxlib"}
+"""Frameworks whose compiled half is a package of another name."""
+
+_CUDA_OF_BUILD = re.compile(r"(?:^|[_+.])cu(?:da)?_?(\d+\.\d+|\d{2,3})(?=$|[_.]|py|cudnn)")
+_CUDNN_OF_BUILD = re.compile(r"cudnn_?(\d+(?:\.\d+)+|\d{2,3})(?=$|[_.])")
+_CPU_OF_BUILD = re.compile(r"(?:^|[_+])cpu(?:$|_)")
+
+
+def cuda_of_build(text: str) -> str | None:
+    """Read the CUDA out of a version's local part or a conda build: "+cu124", "cuda112py310h1", "_cuda11.6_".
+
+    Returns "" for a CPU build and None where nothing is said.
+    """
+    found = _CUDA_OF_BUILD.search(text)
+    if found:
+        return _dotted(found[1])
+    return "" if _CPU_OF_BUILD.search(text) else None
+
+
+def _dotted(digits: str) -> str:
+    """Put the dot in: "124" -> "12.4", "11" stays the major that it is, "92" -> "9.2"."""
+    if "." in digits:
+        return digits
+    return digits if digits in ("10", "11", "12", "13") else f"{digits[:-1]}.{digits[-1]}"
 
 
 class Stack:
@@ -104,3 +148,38 @@ class Stack:
     def effective(self, name: str, framework: str) -> Library | None:
         """Return the copy that a framework's search order ends at, where that is known."""
         return next((copy for copy in self.libraries(name) if framework in copy.used_by), None)
+
+    def build(self, name: str) -> Build | None:
+        """Return what is certain of a framework's build; None where the framework is not there."""
+        framework = self.frameworks.get(name)
+        package = self.packages.get(_CARRIERS.get(name, name)) or self.packages.get(name)
+        if framework is None and package is None:
+            return None
+        framework = framework or Framework()
+        facts: list[tuple[str, str]] = []
+        if framework.cuda is not None:
+            facts.append((f"framework.{name}.cuda", framework.cuda))
+        cuda, cudnn = framework.cuda, framework.cudnn
+        for address, text in self._spellings(name, framework, package):
+            said, said_cudnn = cuda_of_build(text), _CUDNN_OF_BUILD.search(text)
+            if said is not None or said_cudnn:
+                facts.append((address, text))
+            cuda = said if cuda is None else cuda
+            if cudnn is None and said_cudnn:
+                cudnn = _dotted(said_cudnn[1])
+        version = framework.version or (package.version if package else None)
+        if not facts:
+            facts = [(f"framework.{name}.version", framework.version)] if framework.version else []
+            facts += [(package.address, package.version)] if package and package.version else []
+        return Build(name, version, cuda, cudnn, tuple(facts))
+
+    def _spellings(self, name: str, framework: Framework, package: Installed | None) -> list[tuple[str, str]]:
+        """Return the texts that may spell out a build's CUDA: versions with a local part, conda's build."""
+        texts = [(f"framework.{name}.version", framework.version)]
+        if package is not None:
+            texts += [(package.address, package.version), (package.address, package.build)]
+        return [
+            (address, text.lower())
+            for address, text in texts
+            if text and ("+" in text or "_" in text or text == getattr(package, "build", None))
+        ]
