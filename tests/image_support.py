@@ -180,7 +180,12 @@ class Buildah:
 
     def __call__(self, *arguments):
         done = subprocess.run(
-            [*self._command, *arguments], capture_output=True, text=True, env=self._environ, timeout=300
+            [*self._command, *arguments],
+            capture_output=True,
+            text=True,
+            env=self._environ,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

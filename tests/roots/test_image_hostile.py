@@ -449,18 +449,8 @@ def test_a_damaged_layer_with_right_digests_is_an_error_or_reads(tmp_path_factor
             st.lists(inner, max_size=3),
             st.dictionaries(
                 st.sampled_from(
-                    [
-                        "manifests",
-                        "layers",
-                        "config",
-                        "digest",
-                        "size",
-                        "mediaType",
-                        "Config",
-                        "Layers",
-                        "rootfs",
-                    ]
-                    + ["diff_ids", "Env", "Labels", "RepoTags", "platform", "annotations", "os"]
+                    "manifests layers config digest size mediaType Config Layers rootfs diff_ids Env Labels "
+                    "RepoTags platform annotations os".split()
                 ),
                 inner,
                 max_size=4,

@@ -23,6 +23,7 @@ def open_image(
     tmpdir: str | None = None,
     *,
     keep: Wanted = wanted,
+    whole: bool = False,
     limits: Limits | None = None,
 ) -> Iterator[ImageRoot]:
     """Read an image and give its files and environment as a root.
@@ -31,7 +32,9 @@ def open_image(
     and zstd are undone), with ":tag" where it holds several images; "-" or an open binary file is such
     an archive as a stream. ``platform`` is "os/architecture[/variant]"; the default is Linux on this
     machine's architecture, else the only one there is. ``keep(path, size, mode)`` chooses the files
-    whose content can be read later. All that is written goes to files without names in ``tmpdir``.
+    whose content can be read later; the GPU code of large libraries, which no probe reads, is left out
+    unless ``whole``. To compare every file with its record: ``keep=lambda *_: True, whole=True``. All
+    that is written goes to files without names in ``tmpdir``.
 
     Raises ImageError, one sentence that names the image, on anything that is wrong with it.
     """
@@ -41,7 +44,7 @@ def open_image(
         source, name = sys.stdin.buffer, "on stdin"
     with ExitStack() as stack:
         try:
-            root = _open(source, platform, tmpdir, keep, limits, stack)
+            root = _open(source, platform, tmpdir, keep, whole, limits, stack)
         except ImageError as error:
             raise ImageError(f"cannot read image {name}: {error}") from None
         except OSError as error:
@@ -54,6 +57,7 @@ def _open(
     platform: str | None,
     tmpdir: str | None,
     keep: Wanted,
+    whole: bool,
     limits: Limits,
     stack: ExitStack,
 ) -> ImageRoot:
@@ -73,5 +77,5 @@ def _open(
     found = find_image(blobs, platform, tag, limits)
     if found is None:
         raise ImageError("it is neither an OCI layout nor an archive by `docker save`")
-    top, trees, kept = read_layers(found.layers, stack, keep, limits, tmpdir)
+    top, trees, kept = read_layers(found.layers, stack, keep, limits, tmpdir, whole)
     return ImageRoot(found.config, top, trees, kept)

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from typing import BinaryIO, NamedTuple
 
 from envlock.roots.image.errors import ImageError, Limits
+from envlock.roots.image.gpu_code import WORTH, Extents, Sieve
 from envlock.roots.image.stream import Ahead, Blob, Digester, Stream, compression, decompress, digest_of
 from envlock.roots.image.tar import FILE, members
 from envlock.roots.image.tree import HIDDEN, SPARSE, UNWANTED, Folder, Layer, clean, overlay
@@ -57,21 +58,40 @@ class Kept:
         self._budget = budget
         self._file: BinaryIO | None = None
         self._at = 0
+        self.extents: dict[int, Extents] = {}
+        """by where a file begins, for those of which only ranges were kept"""
 
-    def copy(self, stream: Stream, size: int) -> int:
-        """Copy the next bytes of the stream and return where they lie."""
-        self._budget.keep(size, self._tmpdir)
+    def copy(self, stream: Stream, size: int, whole: bool) -> int:
+        """Copy the next bytes of the stream and return where they lie; GPU code is left out unless whole."""
+        sieved = not whole and size >= WORTH and stream.peek(4) == b"\x7fELF"
+        self._budget.keep(0 if sieved else size, self._tmpdir)
         if self._file is None:
             raw = tempfile.TemporaryFile(prefix="envlock-", dir=self._tmpdir, buffering=0)  # noqa: SIM115
             self._file = io.BufferedRandom(raw, 1 << 20)
         start = self._at
         try:
-            self._at += stream.skip(size, self._file.write)
+            if sieved:
+                self._sieve(stream, size)
+            else:
+                self._at += stream.skip(size, self._file.write)
         except OSError as error:
             raise ImageError(
                 f"needs more room in the temporary folder: {error.strerror}; set TMPDIR"
             ) from None
         return start
+
+    def _sieve(self, stream: Stream, size: int) -> None:
+        def store(data: memoryview) -> None:
+            assert self._file is not None
+            self._budget.keep(len(data), self._tmpdir)
+            self._file.write(data)
+
+        sieve = Sieve(size, store, self._at)
+        stream.skip(size, sieve.feed)
+        sieve.finish()
+        if sieve.stored - self._at < size:
+            self.extents[self._at] = sieve.extents
+        self._at = sieve.stored
 
     def finish(self) -> None:
         """Make all that was copied readable through ``blob``."""
@@ -139,7 +159,12 @@ def _bounded(pieces: Iterator[bytes], packed: int, budget: Budget) -> Iterator[b
 
 
 def read_layer(
-    packed: Packed, layer: Layer, kept: Kept, keep: Callable[[str, int, int], int], budget: Budget
+    packed: Packed,
+    layer: Layer,
+    kept: Kept,
+    keep: Callable[[str, int, int], int],
+    whole: bool,
+    budget: Budget,
 ) -> None:
     """Fill a layer from its blob and verify both digests.
 
@@ -159,7 +184,7 @@ def read_layer(
         ahead = Ahead(digester.through(pieces, *(hashes[name] for name in {*unpacked} if name)))
         try:
             stream = Stream(ahead)
-            _fill(stream, layer, kept, keep)
+            _fill(stream, layer, kept, keep, whole)
             while stream.skip(1 << 30):
                 pass
         finally:
@@ -171,19 +196,26 @@ def read_layer(
             raise ImageError(f"does not match its digest ({digest})")
 
 
-def _fill(stream: Stream, layer: Layer, kept: Kept, keep: Callable[[str, int, int], int]) -> None:
+def _fill(
+    stream: Stream, layer: Layer, kept: Kept, keep: Callable[[str, int, int], int], whole: bool
+) -> None:
     for member in members(stream):
         path = clean(member.name)
         offset = UNWANTED
         if member.kind == FILE:
             offset = SPARSE if member.sparse else keep(path, member.size, member.mode)
             if not offset:
-                offset = stream.position if kept.blob is not None else kept.copy(stream, member.size)
+                offset = stream.position if kept.blob is not None else kept.copy(stream, member.size, whole)
         layer.add(path, member, offset)
 
 
 def read_layers(
-    layers: Sequence[Packed], stack: ExitStack, wanted: Wanted, limits: Limits, tmpdir: str | None
+    layers: Sequence[Packed],
+    stack: ExitStack,
+    wanted: Wanted,
+    limits: Limits,
+    tmpdir: str | None,
+    whole: bool,
 ) -> tuple[Folder, list[Layer], list[Kept]]:
     """Read all layers, the uppermost first, and lay them over one another.
 
@@ -217,7 +249,7 @@ def read_layers(
         packed, store = layers[number], stores[number]
         try:
             try:
-                read_layer(packed, trees[number], store, keep(number), budget)
+                read_layer(packed, trees[number], store, keep(number), whole, budget)
             except ImageError:
                 # Damage shows in many ways; that the digest is wrong says most.
                 _verify(packed, budget)
@@ -235,7 +267,7 @@ def read_layers(
         taken += tree.taken
         taken += overlay(top, tree)
         tree.top = Folder()
-    _keep_taken(taken, layers, trees, stores, wanted, budget)
+    _keep_taken(taken, layers, trees, stores, wanted, whole, budget)
     return top, trees, stores
 
 
@@ -277,6 +309,7 @@ def _keep_taken(
     trees: Sequence[Layer],
     stores: Sequence[Kept],
     wanted: Wanted,
+    whole: bool,
     budget: Budget,
 ) -> None:
     """Read those layers again of which a hard link needs a file that was not kept under its first name."""
@@ -297,5 +330,5 @@ def _keep_taken(
         for member in members(stream):
             row += member.kind == FILE
             if member.kind == FILE and row in rows:
-                tree.offset[row] = stream.position if plain else store.copy(stream, member.size)
+                tree.offset[row] = stream.position if plain else store.copy(stream, member.size, whole)
         store.finish()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NoReturn
 
 from envlock.probe.root import READ_LIMIT, Entry, Stat, TooLargeError, UnobservableError
+from envlock.roots.image.gpu_code import Extents
 from envlock.roots.image.layers import Kept
 from envlock.roots.image.stream import Blob
 from envlock.roots.image.tree import LOST, OTHER, SPARSE, Folder, Layer, Node, walk
@@ -75,9 +76,11 @@ class ImageRoot:
             _refuse(path, offset)
         if not size:
             return io.BytesIO()
-        blob = self._kept[layer.number].blob
-        assert blob is not None
-        return Content(Blob(blob.descriptor, blob.offset + offset, size))  # type: ignore[return-value]
+        kept = self._kept[layer.number]
+        assert kept.blob is not None
+        blob = Blob(kept.blob.descriptor, kept.blob.offset + offset, size)
+        extents = kept.extents.get(offset)
+        return Content(blob) if extents is None else Sieved(blob, kept.blob.offset, extents)  # type: ignore[return-value]
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:  # noqa: D102 - see Root
         layer, row = self._file(path)
@@ -180,13 +183,30 @@ class Content(io.RawIOBase):
         """Return where the next read begins."""
         return self._at
 
+    def _place(self) -> tuple[int, int]:
+        """Return where the next byte lies in the open file, and how many follow it there."""
+        return self._blob.offset + self._at, self._blob.size - self._at
+
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
         """Fill the buffer as far as there is content."""
-        size = min(len(buffer), max(0, self._blob.size - self._at))
-        read = (
-            os.preadv(self._blob.descriptor, [memoryview(buffer)[:size]], self._blob.offset + self._at)
-            if size
-            else 0
-        )
+        if self._at >= self._blob.size:
+            return 0
+        place, size = self._place()
+        read = os.preadv(self._blob.descriptor, [memoryview(buffer)[:size]], place)
         self._at += read
         return read
+
+
+class Sieved(Content):
+    """A library whose GPU code was not kept; a read ends before it, and a read within it is an error."""
+
+    def __init__(self, blob: Blob, start: int, extents: Extents) -> None:
+        super().__init__(blob)
+        self._start = start
+        self._extents = extents
+
+    def _place(self) -> tuple[int, int]:
+        stored, size = self._extents.at(self._at)
+        if not size:
+            raise OSError(f"byte {self._at} is GPU code, which was not kept when the image was read")
+        return self._start + stored, size

@@ -273,6 +273,12 @@ class Stream:
         self.position += len(taken)
         return taken
 
+    def peek(self, size: int) -> bytes:
+        """Return the next bytes without consuming them, fewer where the piece at hand ends."""
+        if self._at == len(self._piece):
+            self._more()
+        return self._piece[self._at : self._at + size]
+
     def skip(self, size: int, sink: Callable[[memoryview], object] | None = None) -> int:
         """Pass over the next bytes, given to sink if there is one; return how many there were."""
         left = size
