@@ -7,7 +7,7 @@ needed: a cache that cannot be read or written costs time, not facts.
 import json
 import os
 from contextlib import suppress
-from typing import Any, Callable, Dict, TypeVar
+from typing import Any, Callable, Dict
 
 from envlock.probe.root import Root
 
@@ -15,8 +15,6 @@ _SCHEMA = "envlock-files/1"
 _ENTRY_LIMIT = 1000
 """Files remembered at most; those unused longest go first."""
 _SIZE_LIMIT = 4 * 1024 * 1024
-
-T = TypeVar("T")
 
 
 class FileCache:
@@ -43,7 +41,7 @@ class FileCache:
             whole.update(self._used)
             _save(self._path, dict(list(whole.items())[-_ENTRY_LIMIT:]))
 
-    def remember(self, kind: str, path: str, read: Callable[[], T]) -> T:
+    def remember(self, kind: str, path: str, read: Callable[[], Any]) -> Any:
         """Return what ``read`` says about a file, or what it said the last time; it must be plain JSON.
 
         What ``read`` raises is passed on and not remembered.
@@ -55,13 +53,10 @@ class FileCache:
         except OSError:
             return read()
         key = f"{kind}:{stat.device}:{stat.inode}:{stat.size}:{stat.mtime_ns}"
-        if key in self._used or key in self._held:
-            value = self._used[key] = self._used.get(key, self._held.get(key))
-            return value  # type: ignore[no-any-return]
-        fresh = read()
-        self._used[key] = fresh
-        self._learnt = True
-        return fresh
+        if key not in self._used:
+            self._learnt = self._learnt or key not in self._held
+            self._used[key] = self._held[key] if key in self._held else read()
+        return self._used[key]
 
 
 def _cache_path(root: Root) -> str:

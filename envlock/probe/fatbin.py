@@ -129,8 +129,10 @@ def _cubin(head: bytes) -> Optional[str]:
 
 def _elf_size(head: bytes) -> int:
     """Return an ELF file's size in bytes, where its section table is last, as in cubins."""
-    table, entry, count = struct.unpack_from("<Q", head, 40)[0], *struct.unpack_from("<HH", head, 58)
-    return max(64, (min(table, 1 << 40) + entry * count + 7) // 8 * 8)
+    table: int = struct.unpack_from("<Q", head, 40)[0]
+    entry, count = struct.unpack_from("<HH", head, 58)
+    size: int = min(table, 1 << 40) + entry * count
+    return max(64, (size + 7) // 8 * 8)
 
 
 def _next_start(file: BinaryIO, at: int, end: int) -> Optional[int]:

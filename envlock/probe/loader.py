@@ -317,6 +317,10 @@ class Process:
         """Return the object that is loaded under a name."""
         return self._names.get(soname)
 
+    def loaded(self, pattern: str) -> Optional[Loaded]:
+        """Return the first object whose file name starts with a pattern."""
+        return next((one for one in self.objects if re.match(pattern, one.file)), None)
+
     def open(self, name: str, caller: Optional[Loaded] = None, strict: bool = False) -> Opened:
         """Load an object and all it needs, as dlopen(name) called from ``caller`` (the program if None).
 
