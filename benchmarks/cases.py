@@ -43,7 +43,9 @@ def rank_check(case: dict[str, Any], findings: Iterable[Finding]) -> int | None:
 
 def rank_diff(case: dict[str, Any], causes: Iterable[Cause]) -> int | None:
     """Return the place (from 1) of the first cause whose address is accepted."""
-    return next((place for place, each in enumerate(causes, 1) if accepted(each.address, case["cause"])), None)
+    return next(
+        (place for place, each in enumerate(causes, 1) if accepted(each.address, case["cause"])), None
+    )
 
 
 LAYERS = ("driver", "gpu", "container", "host", "os", "python", "toolkit", "compiler", "library", "framework",
@@ -51,16 +53,24 @@ LAYERS = ("driver", "gpu", "container", "host", "os", "python", "toolkit", "comp
 SIZES = ("major", "minor", "patch", "build", "unknown", "")
 
 BASELINES: dict[str, Callable[[Any], Any]] = {
-    "by layer and size": lambda c: (LAYERS.index(c.address.partition(".")[0]), SIZES.index(c.size), c.address),
+    "by layer and size": lambda c: (
+        LAYERS.index(c.address.partition(".")[0]),
+        SIZES.index(c.size),
+        c.address,
+    ),
     "by name": lambda c: c.address,
 }
 
 
 def main() -> None:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--missed", action="store_true", help="say what came first in each case that was missed")
+    parser.add_argument(
+        "--missed", action="store_true", help="say what came first in each case that was missed"
+    )
     parser.add_argument("--padded", action="store_true", help="use the manifests inside 90 neutral packages")
     parser.add_argument("--json", type=Path, help="write the places, case by case")
     options = parser.parse_args()
@@ -80,13 +90,17 @@ def main() -> None:
 
         if case["kind"] == "healthy":
             result = envlock.check(load("machine"))
-            alarms += [f"{folder.name}: {f.rule}: {f.message}" for f in result.findings if f.severity == "error"]
+            alarms += [
+                f"{folder.name}: {f.rule}: {f.message}" for f in result.findings if f.severity == "error"
+            ]
             places["healthy"][folder.name] = None
         elif case["kind"] == "check":
             findings = envlock.check(load("bad")).findings
             place = places["check"][folder.name] = rank_check(case, findings)
             if options.missed and place != 1:
-                print(f"check {folder.name} place {place}: {case['title']} [{case['rule']}] {case['cause'][:3]}")
+                print(
+                    f"check {folder.name} place {place}: {case['title']} [{case['rule']}] {case['cause'][:3]}"
+                )
                 for finding in findings[:2]:
                     print(f"      said: {finding.severity} {finding.rule}: {finding.message}")
         else:
@@ -98,9 +112,13 @@ def main() -> None:
                 if difference.causes and difference.causes[0].proven and place != 1:
                     proven_wrong.append(f"{kind} {folder.name}: {difference.causes[0].address}")
                 if options.missed and place != 1:
-                    print(f"{kind} {folder.name} place {place}: {case['title']} [{case['rule']}] {case['cause'][:3]}")
+                    print(
+                        f"{kind} {folder.name} place {place}: {case['title']} [{case['rule']}] {case['cause'][:3]}"
+                    )
                     for cause in difference.causes[:2]:
-                        print(f"      said: {cause.address} proven={cause.proven} {cause.rule} {cause.why[:100]}")
+                        print(
+                            f"      said: {cause.address} proven={cause.proven} {cause.rule} {cause.why[:100]}"
+                        )
             for name, key in BASELINES.items():
                 ordered = sorted((c for c in difference.changes), key=key)
                 baselines[name].append(rank_diff(case, ordered))  # type: ignore[arg-type]
@@ -145,7 +163,10 @@ def print_line(kind: str, ranks: list[int | None]) -> None:
     first = sum(rank == 1 for rank in ranks)
     three = sum(rank is not None and rank <= 3 for rank in ranks)
     missed = sum(rank is None for rank in ranks)
-    spread = " ".join(f"{rank or 'missed'}:{count}" for rank, count in sorted(Counter(ranks).items(), key=lambda x: x[0] or 999))
+    spread = " ".join(
+        f"{rank or 'missed'}:{count}"
+        for rank, count in sorted(Counter(ranks).items(), key=lambda x: x[0] or 999)
+    )
     print(
         f"{kind}: {total} cases, first {first} ({first / total:.0%}), first three {three} ({three / total:.0%}), "
         f"missed {missed} ({missed / total:.0%}); places {spread}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from envlock.errors import EnvlockError
 from envlock.manifest.digest import digests
 from envlock.manifest.model import SCHEMA, Manifest
+from envlock.probe.redact import mask_url
 
 DOCUMENT = "envlock-observation/1"
 
@@ -71,25 +73,24 @@ def _sorted(facts: dict[str, Any]) -> dict[str, Any]:
     return ordered
 
 
+_PLAIN = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([A-Za-z0-9._, -]+)\])?\s*\(?([~=!<>0-9][A-Za-z0-9.*+!~=<>, _-]*)?\)?\s*\Z"
+)
+"""A requirement by name: extras and versions, no URL; what most lines of Requires-Dist are."""
+
+
 def _requires(
     requires_dist: Mapping[str, Iterable[str]], environment: Mapping[str, str]
 ) -> dict[str, list[str]]:
     """Evaluate markers: what each distribution requires here, without extras, sorted and in one spelling."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
+    holds = _marker_evaluator(environment)
     spelled: dict[str, str | None] = {}
-    environment = {**environment, "extra": ""}
     result = {}
     for name in sorted(requires_dist):
         kept = set()
         for line in requires_dist[name]:
             if line not in spelled:
-                try:
-                    requirement = Requirement(line)
-                    applies = requirement.marker is None or requirement.marker.evaluate(environment)
-                except (InvalidRequirement, ValueError, KeyError):
-                    applies = False
-                spelled[line] = _spell(requirement) if applies else None
+                spelled[line] = _spell(line, holds)
             text = spelled[line]
             if text is not None:
                 kept.add(text)
@@ -98,9 +99,60 @@ def _requires(
     return result
 
 
-def _spell(requirement: Any) -> str:
-    from packaging.utils import canonicalize_name
+def _marker_evaluator(environment: Mapping[str, str]) -> Callable[[str], bool]:
+    """Return a function that tells whether a marker holds in an environment without extras."""
+    known: dict[str, bool] = {}
+    whole = {**environment, "extra": ""}
 
+    def holds(marker: str) -> bool:
+        # A package's optional requirements are most of its lines: no extra is asked for here, so a
+        # conjunction that names one is false whatever else it says.
+        if "extra ==" in marker and " or " not in marker:
+            return False
+        if marker not in known:
+            from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
+
+            try:
+                known[marker] = Marker(marker).evaluate(whole)
+            except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, ValueError, KeyError):
+                known[marker] = False
+        return known[marker]
+
+    return holds
+
+
+def _spell(line: str, holds: Callable[[str], bool]) -> str | None:
+    """Return a requirement in the manifest's spelling; None where it is not asked for here, or is none."""
+    plain, semicolon, marker = line.partition(";")
+    found = _PLAIN.match(plain.strip())
+    if found is None or len(line) > 2000:
+        return _spell_in_full(line, holds)
+    if semicolon and not holds(marker.strip()):
+        return None
+    name, extras, versions = found.groups()
+    specifier = (
+        ",".join(sorted(part.replace(" ", "") for part in versions.split(",") if part.strip()))
+        if versions
+        else ""
+    )
+    wanted = f"[{','.join(sorted(extra.strip() for extra in extras.split(',')))}]" if extras else ""
+    return f"{_normalise(name)}{wanted}{specifier}"
+
+
+def _spell_in_full(line: str, holds: Callable[[str], bool]) -> str | None:
+    """Spell what is not plain (a URL, a marker inside a URL's fragment) through packaging's own parser."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(line)
+    except (InvalidRequirement, ValueError):
+        return None
+    if requirement.marker is not None and not holds(str(requirement.marker)):
+        return None
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-    url = f" @ {requirement.url}" if requirement.url else ""
-    return f"{canonicalize_name(requirement.name)}{extras}{requirement.specifier}{url}"
+    url = f" @ {mask_url(requirement.url)}" if requirement.url else ""
+    return f"{_normalise(requirement.name)}{extras}{requirement.specifier}{url}"
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,115 @@
+"""A probe's document becomes a manifest: markers evaluated, one spelling, stable order."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from envlock.manifest.assemble import ObservationError, assemble
+from envlock.manifest.read import loads
+from envlock.manifest.write import write
+
+LINUX = {
+    "python_version": "3.12", "python_full_version": "3.12.3", "sys_platform": "linux", "platform_system": "Linux",
+    "os_name": "posix", "platform_machine": "x86_64", "implementation_name": "cpython", "platform_python_implementation": "CPython",
+    "implementation_version": "3.12.3", "platform_release": "", "platform_version": "",
+}  # fmt: skip
+
+
+def document(**parts):
+    return {
+        "schema": "envlock-observation/1",
+        "source": "live",
+        "facts": {},
+        "unobserved": {},
+        "markers": LINUX,
+        **parts,
+    }
+
+
+def requires(*lines):
+    found = assemble(document(requires_dist={"x": list(lines)}), version="1").requires
+    return list(found.get("x", ()))
+
+
+@pytest.mark.parametrize(
+    ("line", "spelled"),
+    [
+        ("Typing_Extensions (>=4.0)", "typing-extensions>=4.0"),
+        ("numpy >=1.21, <3", "numpy<3,>=1.21"),
+        ("uvicorn[standard, http] ==0.3.*", "uvicorn[http,standard]==0.3.*"),
+        ('tomli; python_version < "3.11"', None),
+        (
+            'nvidia-cudnn-cu12==9.1.0.70; platform_system == "Linux" and platform_machine == "x86_64"',
+            "nvidia-cudnn-cu12==9.1.0.70",
+        ),
+        ('pytest>=7; extra == "dev"', None),
+        ("pytest>=7; extra == 'dev' or python_version > '3'", "pytest>=7"),
+        ('a; sys_platform == "win32" or (extra == "x" and os_name == "posix")', None),
+        ("pip @ https://user:secret@host/pip.zip", "pip @ https://***@host/pip.zip"),
+        ("not a requirement !!", None),
+        ('numpy; no_such_variable == "1"', None),
+    ],
+)
+def test_a_requirement_in_the_manifests_spelling(line, spelled):
+    assert requires(line) == ([spelled] if spelled else [])
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True)
+VERSIONS = st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}", fullmatch=True)
+CLAUSES = st.lists(
+    st.tuples(st.sampled_from(["==", ">=", "<", "!=", "<="]), VERSIONS).map("".join), max_size=3, unique=True
+)
+MARKERS = st.sampled_from(
+    [
+        "",
+        "; python_version >= '3.8'",
+        "; sys_platform == 'win32'",
+        "; extra == 'x'",
+        "; extra == 'x' or os_name == 'posix'",
+    ]
+)
+
+
+@given(NAMES, CLAUSES, MARKERS)
+def test_the_short_way_says_what_packaging_says(name, clauses, marker):
+    line = f"{name} {','.join(clauses)}{marker}"
+    requirement = Requirement(line)
+    applies = requirement.marker is None or requirement.marker.evaluate({**LINUX, "extra": ""})
+    found = [Requirement(each) for each in requires(line)]
+    assert [(each.name, each.specifier) for each in found] == (
+        [(canonicalize_name(requirement.name), requirement.specifier)] if applies else []
+    )
+
+
+def test_bytes_that_are_not_text_do_not_stop_a_capture():
+    facts = {"environ": {"LD_LIBRARY_PATH": "/caf\udce9"}, "python": {"path": ["/x\udcff"]}}
+    manifest = assemble(document(facts=facts), version="1")
+    assert loads(write(manifest)) == manifest
+
+
+def test_order_is_by_name_whatever_the_probe_said_first():
+    facts = {
+        "package": {"pip": {"b": {"version": "1"}, "a": {"version": "1"}}},
+        "library": [
+            {"name": "nccl", "path": "/b"},
+            {"name": "cudart", "path": "/a"},
+            {"name": "nccl", "path": "/a"},
+        ],
+    }
+    manifest = assemble(document(facts=facts), version="1")
+    assert list(manifest.package.pip) == ["a", "b"]
+    assert [(each.name, each.path) for each in manifest.library] == [
+        ("cudart", "/a"),
+        ("nccl", "/a"),
+        ("nccl", "/b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"schema": "other/1"}, document(facts={"driver": {"version": 1}}), document(source="guess")]
+)
+def test_what_is_not_a_probes_output_is_refused(wrong):
+    with pytest.raises(ObservationError, match="not a probe's output"):
+        assemble(wrong, version="1")
