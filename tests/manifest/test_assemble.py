@@ -12,7 +12,8 @@ from envlock.manifest.write import write
 
 LINUX = {
     "python_version": "3.12", "python_full_version": "3.12.3", "sys_platform": "linux", "platform_system": "Linux",
-    "os_name": "posix", "platform_machine": "x86_64", "implementation_name": "cpython", "platform_python_implementation": "CPython",
+    "os_name": "posix", "platform_machine": "x86_64",
+    "implementation_name": "cpython", "platform_python_implementation": "CPython",
     "implementation_version": "3.12.3", "platform_release": "", "platform_version": "",
 }  # fmt: skip
 
