@@ -143,7 +143,7 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
                         "driver.cuda": dotted(wanted),
                     },
                 ),
-                *_older_build(need, runs),
+                *_older_build(need, runs, stack, matrix),
             ),
             source=source,
         )
@@ -179,11 +179,14 @@ def _cuda_that_runs(stack: Stack, matrix: Matrix) -> str:
     return dotted(highest) if highest else ""
 
 
-def _older_build(need: Need, runs: str) -> tuple[Fix, ...]:
+def _older_build(need: Need, runs: str, stack: Stack, matrix: Matrix) -> tuple[Fix, ...]:
+    """Return fixes that replace the framework: by builds that are known to run, else by one for an older CUDA."""
+    from envlock.rules.advise import rebuild_fixes
+
     if not runs or not need.address.startswith("framework."):
         return ()
     name = need.address.split(".")[1]
-    return (
+    return rebuild_fixes(stack, matrix, name) or (
         Fix(
             address=need.address,
             to=f"<={runs}",
