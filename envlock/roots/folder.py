@@ -1,5 +1,6 @@
 """A folder that holds a machine's file system: a mounted image, a container's root, a test fixture."""
 
+import errno
 import os
 import stat as stat_module
 from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence
@@ -27,11 +28,16 @@ class FolderRoot:
         if path not in self._links:
             try:
                 self._links[path] = os.readlink(self._folder + path)
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a name that no file system takes
                 self._links[path] = None
         return self._links[path]
 
     def realpath(self, path: str) -> str:  # noqa: D102 - see Root
+        resolved = self._resolve(path)
+        return path if resolved is None else resolved
+
+    def _resolve(self, path: str) -> Optional[str]:
+        """Return the path without links, or None where they lead in a circle."""
         resolved: List[str] = []
         pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         followed = 0
@@ -47,24 +53,26 @@ class FolderRoot:
                 continue
             followed += 1
             if followed > LINK_LIMIT:
-                return path
+                return None
             if target.startswith("/"):
                 resolved = []
             pending.extend(piece for piece in reversed(target.split("/")) if piece not in ("", "."))
         return "/" + "/".join(resolved)
 
     def _outside(self, path: str) -> str:
-        """Return where a path of this root lies in the file system of this process."""
-        if "\0" in path:
-            raise FileNotFoundError(path)
-        return self._folder + self.realpath(path)
+        """Return where a path of this root lies in the file system of this process.
+
+        Raises OSError where there can be no such file. A path with unresolved links must never be
+        returned: the system would follow them from its own root, not from this one.
+        """
+        resolved = self._resolve(sound(path))
+        if resolved is None:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        return self._folder + resolved
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:  # noqa: D102 - see Root
         with self.open(path) as file:
-            content = file.read(limit + 1)
-        if len(content) > limit:
-            raise TooLargeError(f"{path}: larger than {limit} bytes")
-        return content
+            return read_whole(file, path, limit)
 
     def open(self, path: str) -> BinaryIO:  # noqa: D102 - see Root
         return open_regular(self._outside(path))
@@ -85,25 +93,25 @@ class FolderRoot:
         return to_stat(os.lstat(self._outside(path)))
 
     def readlink(self, path: str) -> str:  # noqa: D102 - see Root
-        parent, _, name = path.rstrip("/").rpartition("/")
+        parent, _, name = sound(path).rstrip("/").rpartition("/")
         return os.readlink(self._outside(parent or "/").rstrip("/") + "/" + name)
 
     def exists(self, path: str) -> bool:  # noqa: D102 - see Root
         try:
-            return os.path.exists(self._outside(path)) and not os.path.islink(self._outside(path))
-        except (OSError, ValueError):
+            return os.path.lexists(self._outside(path))
+        except OSError:
             return False
 
     def is_dir(self, path: str) -> bool:  # noqa: D102 - see Root
         try:
             return stat_module.S_ISDIR(os.lstat(self._outside(path)).st_mode)
-        except (OSError, ValueError):
+        except OSError:
             return False
 
     def is_file(self, path: str) -> bool:  # noqa: D102 - see Root
         try:
             return stat_module.S_ISREG(os.lstat(self._outside(path)).st_mode)
-        except (OSError, ValueError):
+        except OSError:
             return False
 
     def filesystem_size(self, path: str) -> int:  # noqa: D102 - see Root
@@ -116,13 +124,48 @@ class FolderRoot:
         raise UnobservableError("a folder has no driver to ask")
 
 
+def sound(path: str) -> str:
+    """Return the path; raises FileNotFoundError for text that no file system takes as one."""
+    try:
+        if b"\0" not in os.fsencode(path):
+            return path
+    except UnicodeEncodeError:
+        pass
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
 def open_regular(path: str) -> BinaryIO:
-    """Open a regular file; a device or a named pipe, which might block, is refused with OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+    """Open a regular file; a device or a named pipe, which might block or act, is refused with OSError."""
+    # Asked before it is opened, since opening alone makes some devices act (a watchdog, a tape); and
+    # after, since it may have been replaced between.
+    if stat_module.S_ISREG(os.stat(sound(path)).st_mode):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if stat_module.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb", buffering=0)
         os.close(descriptor)
-        raise OSError(f"{path}: not a regular file")
-    return os.fdopen(descriptor, "rb", buffering=0)
+    elif stat_module.S_ISDIR(os.stat(path).st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise OSError(f"{path}: not a regular file")
+
+
+def read_whole(file: BinaryIO, path: str, limit: int) -> bytes:
+    """Read an unbuffered file to its end; raises TooLargeError when it holds more than limit bytes."""
+    size = os.fstat(file.fileno()).st_size
+    if size > limit:
+        raise TooLargeError(f"{path}: larger than {limit} bytes")
+    # One byte more than it says, so that most files are read at once. Files under /proc say 0 and
+    # come in pieces: read to the end.
+    piece = file.read(min(size or 65536, limit) + 1)
+    if piece and len(piece) == size:
+        return piece
+    pieces, held = [], 0
+    while piece:
+        pieces.append(piece)
+        held += len(piece)
+        if held > limit:
+            raise TooLargeError(f"{path}: larger than {limit} bytes")
+        piece = file.read(min(limit + 1 - held, 65536))
+    return b"".join(pieces)
 
 
 def to_stat(result: os.stat_result) -> Stat:

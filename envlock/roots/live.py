@@ -1,14 +1,17 @@
 """The live machine: its file system, its environment, and questions put to it in child processes."""
 
+import contextlib
 import json
 import os
 import pkgutil
+import select
 import subprocess
 import sys
+import time
 from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence
 
-from envlock.probe.root import READ_LIMIT, Entry, Stat, TooLargeError, UnobservableError
-from envlock.roots.folder import open_regular, to_stat
+from envlock.probe.root import READ_LIMIT, Entry, Stat, UnobservableError
+from envlock.roots.folder import open_regular, read_whole, sound, to_stat
 
 
 class LiveRoot:
@@ -21,34 +24,26 @@ class LiveRoot:
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:  # noqa: D102 - see Root
         with open_regular(path) as file:
-            # Files under /proc say size 0 and come in pieces: read to the end, not once.
-            pieces = []
-            held = 0
-            while True:
-                piece = file.read(min(limit + 1 - held, 1 << 20))
-                if not piece:
-                    break
-                pieces.append(piece)
-                held += len(piece)
-                if held > limit:
-                    raise TooLargeError(f"{path}: larger than {limit} bytes")
-        return b"".join(pieces)
+            return read_whole(file, path, limit)
 
     def open(self, path: str) -> BinaryIO:  # noqa: D102 - see Root
         return open_regular(path)
 
     def scan(self, path: str) -> List[Entry]:  # noqa: D102 - see Root
-        with os.scandir(path) as found:
+        with os.scandir(sound(path)) as found:
             return sorted(Entry(e.name, _safe(e.is_dir), _safe(e.is_file), e.is_symlink()) for e in found)
 
     def stat(self, path: str) -> Stat:  # noqa: D102 - see Root
-        return to_stat(os.stat(path))
+        return to_stat(os.stat(sound(path)))
 
     def readlink(self, path: str) -> str:  # noqa: D102 - see Root
-        return os.readlink(path)
+        return os.readlink(sound(path))
 
     def realpath(self, path: str) -> str:  # noqa: D102 - see Root
-        return os.path.realpath(path)
+        try:
+            return os.path.realpath(sound(path))
+        except OSError:
+            return path
 
     def exists(self, path: str) -> bool:  # noqa: D102 - see Root
         return os.path.exists(path)
@@ -79,7 +74,7 @@ class LiveRoot:
         output = _run(command, self.environ, timeout, 1024 * 1024)
         try:
             answer = json.loads(output)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnobservableError(f"the {question} child answered with something else than JSON") from None
         if not isinstance(answer, dict):
             raise UnobservableError(f"the {question} child answered with something else than an object")
@@ -106,21 +101,46 @@ def _run(command: Sequence[str], environ: Mapping[str, str], timeout: float, lim
             env=dict(environ),
             start_new_session=True,
         )
-    except OSError as error:
-        raise UnobservableError(f"{name} cannot be run: {error.strerror or error}") from None
-    with process:
-        try:
-            output, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            raise UnobservableError(f"{name} did not answer within {timeout:g} s") from None
+    except (OSError, ValueError) as error:  # ValueError: a variable that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise UnobservableError(f"{name} cannot be run: {reason}") from None
+    try:
+        output = _output(process, name, time.monotonic() + timeout, timeout, limit)
+    except BaseException:
+        _kill(process)
+        raise
     if process.returncode < 0:
         raise UnobservableError(f"{name} was ended by signal {-process.returncode}")
     if process.returncode:
         raise UnobservableError(f"{name} failed with exit code {process.returncode}")
-    if len(output) > limit:
-        raise UnobservableError(f"{name} printed more than {limit} bytes")
     return output.decode("utf-8", "replace")
+
+
+def _output(process: "subprocess.Popen[bytes]", name: str, end: float, timeout: float, limit: int) -> bytes:
+    """Return what a child prints until it closes stdout and ends; never more than limit bytes are held."""
+    late = UnobservableError(f"{name} did not answer within {timeout:g} s")
+    assert process.stdout is not None
+    pieces: List[bytes] = []
+    held = 0
+    with process.stdout as stdout:
+        waiting = select.poll()
+        waiting.register(stdout, select.POLLIN)
+        while True:
+            left = end - time.monotonic()
+            if left <= 0 or not waiting.poll(left * 1000 + 1):
+                raise late
+            piece = os.read(stdout.fileno(), 65536)
+            if not piece:
+                break
+            pieces.append(piece)
+            held += len(piece)
+            if held > limit:
+                raise UnobservableError(f"{name} printed more than {limit} bytes")
+    try:
+        process.wait(max(0.05, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise late from None
+    return b"".join(pieces)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
@@ -131,5 +151,6 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except OSError:
         process.kill()
-    if process.stdout is not None:
-        process.stdout.close()
+    # No longer than this: where it is stuck in the kernel, waiting would hang envlock with it.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(0.5)

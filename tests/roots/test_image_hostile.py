@@ -415,6 +415,8 @@ def archives(tmp_path_factory):
     return [(where / name).read_bytes() for name in ("app.tar", "oci.tar")]
 
 
+KEYS = ["manifests", "layers", "config", "digest", "size", "mediaType", "Config", "Layers", "rootfs"]
+KEYS += ["diff_ids", "Env", "Labels", "RepoTags", "platform", "annotations", "os"]
 FUZZ = settings(
     max_examples=150,
     deadline=None,
@@ -448,10 +450,7 @@ def test_a_damaged_layer_with_right_digests_is_an_error_or_reads(tmp_path_factor
         lambda inner: st.one_of(
             st.lists(inner, max_size=3),
             st.dictionaries(
-                st.sampled_from(
-                    "manifests layers config digest size mediaType Config Layers rootfs diff_ids Env Labels "
-                    "RepoTags platform annotations os".split()
-                ),
+                st.sampled_from(KEYS),
                 inner,
                 max_size=4,
             ),
