@@ -9,10 +9,10 @@ The library is these functions; everything else is imported when one of them nee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["capture", "check", "diff", "load", "verify"]
+__all__ = ["capture", "check", "diff", "from_observation", "load", "verify"]
 
 if TYPE_CHECKING:
     import datetime
@@ -50,6 +50,15 @@ def capture(
         document = collect(root or LiveRoot(), python, prefix, everything=all_system_packages)
     except TargetError as error:
         raise EnvlockError(str(error)) from None
+    return assemble(document, version=__version__, time=time, name=name)
+
+
+def from_observation(
+    document: Any, *, name: str | None = None, time: datetime.datetime | None = None
+) -> Manifest:
+    """Turn what the travelling probe printed (`envlock probe`) into a manifest; raises EnvlockError."""
+    from envlock.manifest.assemble import assemble
+
     return assemble(document, version=__version__, time=time, name=name)
 
 

@@ -10,6 +10,10 @@ from envlock.cli import options
 @click.command("capture")
 @options.environment
 @options.OUTPUT
+@click.option("--root", metavar="DIR", help="Record the file system mounted at DIR instead of this machine.")
+@click.option(
+    "--from", "document", metavar="FILE", help='Take what `envlock probe` printed ("-" is standard input).'
+)
 @click.option("--name", metavar="LABEL", help="A label for the manifest; the host name is never recorded.")
 @click.option("--reproducible", is_flag=True, help="Leave the time out: equal stacks give equal files.")
 @click.option(
@@ -19,6 +23,8 @@ def command(
     python: str | None,
     prefix: str | None,
     output: str | None,
+    root: str | None,
+    document: str | None,
     name: str | None,
     reproducible: bool,
     all_system_packages: bool,
@@ -35,7 +41,17 @@ def command(
     from envlock.manifest.write import write
 
     time = None if reproducible else datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-    manifest = envlock.capture(
-        python=python, prefix=prefix, name=name, time=time, all_system_packages=all_system_packages
-    )
+    if document is not None:
+        if python or prefix or root or all_system_packages:
+            raise click.UsageError("--from takes what was observed elsewhere: nothing is looked at here.")
+        manifest = envlock.from_observation(options.read_json(document), name=name, time=time)
+    else:
+        manifest = envlock.capture(
+            options.root(root),
+            python=python,
+            prefix=prefix,
+            name=name,
+            time=time,
+            all_system_packages=all_system_packages,
+        )
     emit(write(manifest), output)

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from envlock.manifest.model import Manifest
+    from envlock.probe.root import Root
     from envlock.reports.style import Style
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,3 +77,32 @@ def lines(path: str | None) -> Iterator[Iterable[str] | None]:
             text.detach()
         else:
             text.close()
+
+
+def root(folder: str | None) -> Root | None:
+    """Return the folder as a root; None stands for this machine. Raises EnvlockError."""
+    if folder is None:
+        return None
+    from envlock.errors import EnvlockError
+    from envlock.roots.folder import FolderRoot
+
+    try:
+        return FolderRoot(folder)
+    except OSError as error:
+        raise EnvlockError(f"cannot read {folder}: {error.strerror or 'not a folder'}") from None
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON document from a file or standard input, bounded; raises EnvlockError."""
+    import json
+
+    from envlock.errors import EnvlockError
+    from envlock.manifest.read import read_source
+
+    name = "standard input" if path == "-" else path
+    try:
+        return json.loads(read_source(path))
+    except json.JSONDecodeError as error:
+        raise EnvlockError(f"{name}:{error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise EnvlockError(f"{name}: not a probe's output: nested too deeply") from None

@@ -32,8 +32,11 @@ def assemble(
 
     ``version`` is envlock's own; ``time`` is left out for a reproducible capture.
     """
-    if document.get("schema") != DOCUMENT:
+    if not isinstance(document, dict) or document.get("schema") != DOCUMENT:
         raise ObservationError(f'not a probe\'s output: expected "schema": "{DOCUMENT}"')
+    tables = ("facts", "unobserved", "requires_dist", "markers")
+    if not all(isinstance(document.get(each, {}), dict) for each in tables):
+        raise ObservationError(f"not a probe's output: {', '.join(tables)} must be tables")
     facts = _clean(document.get("facts", {}))
     capture = {"envlock": version, "time": time, "source": document.get("source"), "name": name,
                "unobserved": dict(sorted(_clean(document.get("unobserved", {})).items()))}  # fmt: skip
