@@ -1,1 +1,586 @@
-"""Rules about the GPU: does the code that is installed run on it."""
+"""Rules about the GPU: is there code for it, can the toolkit build for it, may it be seen at all.
+
+Which code runs on which GPU is CUDA's binary compatibility: machine code of sm_X.y runs on every X.z with
+z >= y (not across majors, and on Tegra only on the very same); "a" code on exactly its own, "f" code within
+its family; PTX of compute_P is compiled on the machine for every GPU from P on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from envlock.manifest.versions import dotted, release, series, version
+from envlock.matrix.lookup import nvcc_row
+from envlock.rules.engine import rule
+from envlock.rules.gpus import Device, devices, sm
+from envlock.rules.model import Evidence, Finding, Fix, Unknown
+
+if TYPE_CHECKING:
+    from envlock.matrix.loader import Matrix
+    from envlock.rules.model import Severity
+    from envlock.rules.stack import Build, Stack
+
+Outcome = Iterator["Finding | Unknown"]
+
+_BINARY = "CUDA Programming Guide, Compute capabilities: binary compatibility and PTX compatibility"
+_TEGRA = {(5, 3), (6, 2), (7, 2), (8, 7), (11, 0)}
+_RENAMED = {(10, 1): (11, 0)}
+"""Thor was 10.1 before CUDA 13."""
+
+FRAMEWORKS = ("torch", "jax", "tensorflow", "cupy", "onnxruntime", "paddle", "mxnet")
+"""What a program is built on; all else under [framework] is an extension, which it can often do without."""
+
+_JIT = ("jax", "tensorflow", "cupy")
+"""Frameworks that compile for the GPU which they find: a missing architecture is not the end."""
+
+_ARCH = re.compile(r"(?:sm_|compute_|lto_)?(\d{2,4}|\d+\.\d)([af]?)")
+_FAMILIES = {"kepler": "3.5", "maxwell": "5.0;5.2", "pascal": "6.0;6.1", "volta": "7.0", "turing": "7.5",
+             "ampere": "8.0;8.6", "ada": "8.9", "hopper": "9.0", "blackwell": "9.0;10.0;10.3;12.0;12.1"}  # fmt: skip
+"""Names that TORCH_CUDA_ARCH_LIST takes (torch.utils.cpp_extension)."""
+
+
+class Arch(NamedTuple):
+    """One architecture that code was compiled for."""
+
+    major: int
+    minor: int
+    suffix: str = ""
+    """"a": this GPU only; "f": its family; "": its major (machine code) or everything newer (PTX)."""
+
+    def __str__(self) -> str:
+        return f"{self.major}{self.minor}{self.suffix}"
+
+
+def parse_arch(text: str) -> Arch | None:
+    """Parse "sm_90a", "compute_100f", "9.0" or "86"; None for anything else."""
+    found = _ARCH.fullmatch(text.strip().lower())
+    if not found:
+        return None
+    digits = found[1].replace(".", "") if "." in found[1] else found[1]
+    pair = (int(digits[:-1]), int(digits[-1]))
+    return Arch(*_RENAMED.get(pair, pair), found[2])
+
+
+def capability_of(device: Device) -> tuple[int, int] | None:
+    """Return a device's compute capability as numbers."""
+    pair = series(device.capability)
+    return _RENAMED.get((pair[0], pair[1]), (pair[0], pair[1])) if pair else None
+
+
+def runs_binary(arch: Arch, capability: tuple[int, int]) -> bool:
+    """Tell whether machine code of an architecture runs on a GPU."""
+    own = (arch.major, arch.minor)
+    if arch.suffix == "a" or own in _TEGRA or capability in _TEGRA:
+        return own == capability
+    return arch.major == capability[0] and arch.minor <= capability[1]
+
+
+def runs_ptx(arch: Arch, capability: tuple[int, int]) -> bool:
+    """Tell whether PTX of an architecture can be compiled for a GPU."""
+    own = (arch.major, arch.minor)
+    if arch.suffix == "a":
+        return own == capability
+    return own <= capability and (arch.suffix != "f" or arch.major == capability[0])
+
+
+class Code(NamedTuple):
+    """The GPU code that something holds, and how that is known."""
+
+    binary: tuple[Arch, ...]
+    ptx: tuple[Arch, ...]
+    address: str
+    """The fact that says so."""
+    kind: Literal["read", "listed", "limit"]
+    """Read from the binary, listed in the matrix, or the most that its toolkit could have put in."""
+    source: str
+
+    def how(self, capability: tuple[int, int]) -> str:
+        """Return "binary", "ptx" or "" for how this code gets onto a GPU."""
+        if any(runs_binary(arch, capability) for arch in self.binary):
+            return "binary"
+        return "ptx" if any(runs_ptx(arch, capability) for arch in self.ptx) else ""
+
+    def says(self) -> str:
+        """Return it in words: "sm_80 sm_90, PTX compute_90"."""
+        text = " ".join(f"sm_{arch}" for arch in sorted(set(self.binary)))
+        ptx = " ".join(f"compute_{arch}" for arch in sorted(set(self.ptx)))
+        return ", PTX ".join(part for part in (text, ptx) if part) if text else f"PTX {ptx}"
+
+
+def archs(texts: Iterable[str]) -> tuple[Arch, ...]:
+    """Parse a list of architectures and leave out what is none."""
+    return tuple(arch for arch in map(parse_arch, texts) if arch)
+
+
+def codes(build: Build, stack: Stack, matrix: Matrix) -> list[Code]:
+    """Return what a framework's build may hold: one entry where that is known, several where it is one of them."""
+    framework = stack.framework(build.name)
+    if framework and (framework.archs or framework.ptx):
+        texts = [text for text in framework.archs or () if not text.startswith("compute")]
+        ptx = [*(framework.ptx or ()), *(t for t in framework.archs or () if t.startswith("compute"))]
+        address = f"framework.{build.name}.archs"
+        return [Code(archs(texts), archs(ptx), address, "read", _BINARY)]
+    if build.cuda == "":
+        return []
+    if build.name == "torch" and is_official(build, stack):
+        rows = torch_builds(build, matrix)
+        if rows:
+            return [code for row in rows if (code := _listed(row, _subject(build), matrix))]
+    limit = _limit(build.cuda, _subject(build), matrix)
+    return [limit] if limit else []
+
+
+def is_official(build: Build, stack: Stack) -> bool:
+    """Tell whether this is PyTorch's own build, as the matrix lists them: of x86-64, and no one else's."""
+    text = build.version or ""
+    conda = stack.conda("pytorch")
+    foreign = conda is not None and "conda-forge" in (conda.channel or "")
+    return (
+        bool(re.fullmatch(r"\d+(\.\d+)*(\+cu\d+)?", text))
+        and not foreign
+        and stack.manifest.host.arch in (None, "x86_64", "AMD64", "amd64")
+        and stack.manifest.host.platform != "tegra"
+    )
+
+
+def torch_builds(build: Build, matrix: Matrix) -> list[Any]:
+    """Return the matrix rows that a PyTorch build can be: one, or one a CUDA where that is not known."""
+    wanted, cuda = series(build.version), series(build.cuda)
+    rows = [row for row in matrix.rows("torch", "build") if series(row["version"]) == wanted]
+    return [row for row in rows if series(row["cuda"]) == cuda] if build.cuda else rows
+
+
+def _listed(row: Any, subject: str, matrix: Matrix) -> Code | None:
+    if "archs" not in row:
+        return _limit(row["cuda"], subject, matrix)
+    # Where nobody has looked for PTX, there may be some of the newest architecture.
+    ptx = row.get("ptx", row["archs"][-1:])
+    return Code(archs(row["archs"]), archs(ptx), subject, "listed", row["source"])
+
+
+def _limit(cuda: str | None, subject: str, matrix: Matrix) -> Code | None:
+    """Return the most that nvcc of a CUDA can put in: no machine code beyond its list, no PTX below it."""
+    row = nvcc_row(matrix, cuda) if cuda and "." in cuda else None
+    return Code(archs(row["archs"]), (), subject, "limit", row["source"]) if row else None
+
+
+def _subject(build: Build) -> str:
+    return next((address for address, _ in build.facts), f"framework.{build.name}")
+
+
+def known_builds(stack: Stack) -> list[Build]:
+    """Return the builds of every framework and extension that the manifest describes, frameworks first."""
+    names = [name for name in FRAMEWORKS if name in stack.frameworks or name in stack.packages]
+    names += [name for name in stack.frameworks if name not in names]
+    return [build for name in names if (build := stack.build(name))]
+
+
+@rule("gpu-arch-not-in-build", layer="gpu")
+def gpu_arch_not_in_build(stack: Stack, matrix: Matrix) -> Outcome:
+    """A framework or extension holds neither machine code nor usable PTX for this GPU.
+
+    Shows itself as "no kernel image is available for execution on the device", "is not compatible with the
+    current PyTorch installation", or "FlashAttention only supports ... GPUs or newer". Machine code runs on
+    GPUs of its own major from its own minor on, PTX on every newer GPU.
+
+    Fix: a build whose list of architectures holds the GPU: a newer release for a new GPU, one for an older
+    CUDA for an old GPU; TORCH_CUDA_ARCH_LIST with the GPU's capability when building from source.
+
+    Source: CUDA Programming Guide, binary and PTX compatibility; the builds' own architecture lists.
+    """
+    gpus = [device for device in devices(stack, matrix) if device.capability]
+    if not gpus:
+        return
+    for build in known_builds(stack):
+        yield from _uncovered(build, gpus, stack, matrix)
+    yield from _too_old_for_extension(gpus, stack, matrix)
+    yield from _arch_list(gpus, stack)
+
+
+def _uncovered(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matrix) -> Outcome:
+    held = codes(build, stack, matrix)
+    if not held:
+        if build.name == "torch" and build.version and build.cuda != "" and _newer_than_matrix(build, matrix):
+            yield Unknown(needs=f"the architectures that {build.label} is built for")
+        return
+    bare = [device for device in gpus if not any(_covers(code, device) for code in held)]
+    if not bare:
+        return
+    code = held[0]
+    yield Finding(
+        subject=code.address,
+        message=f"{build.label} has no code for {bare[0].label}: {_in_words(held)}",
+        evidence=(
+            Evidence("gpu", [device.label for device in bare]),
+            *(Evidence(address, value) for address, value in _evidence(build, stack)),
+        ),
+        fixes=_other_builds(build, bare, stack, matrix) if build.name == "torch" else (),
+        severity=_severity(build, code, bare, gpus, stack),
+        source=code.source,
+        rank=0 if build.name in FRAMEWORKS or code.kind == "read" else 1,
+    )
+
+
+def _in_words(held: Sequence[Code]) -> str:
+    if len(held) > 1:
+        return "none of this release's builds has"
+    verb = "its CUDA cannot build for more than" if held[0].kind == "limit" else "it holds"
+    return f"{verb} {held[0].says()}"
+
+
+def _severity(
+    build: Build, code: Code, bare: Sequence[Device], gpus: Sequence[Device], stack: Stack
+) -> Severity:
+    """Judge: an error only where every GPU is left out and no PTX or run-time compiler can help."""
+    if len(bare) < len(gpus):
+        return "warning"
+    if code.kind == "limit" and _is_newer(bare[0], code):
+        return "error" if build.name == "torch" and is_official(build, stack) else "warning"
+    if code.kind == "read" and build.name in _JIT and code.ptx:
+        return "warning"
+    return "error" if build.name in FRAMEWORKS or code.kind == "read" else "warning"
+
+
+def _evidence(build: Build, stack: Stack) -> list[tuple[str, Any]]:
+    """Return the facts of a build that say what code it holds."""
+    facts: list[tuple[str, Any]] = []
+    framework = stack.framework(build.name)
+    if framework and framework.archs is not None:
+        facts.append((f"framework.{build.name}.archs", list(framework.archs)))
+    if framework and framework.ptx:
+        facts.append((f"framework.{build.name}.ptx", list(framework.ptx)))
+    return [*facts, *build.facts]
+
+
+def _covers(code: Code, device: Device) -> bool:
+    capability = capability_of(device)
+    return capability is None or bool(code.how(capability))
+
+
+def _is_newer(device: Device, code: Code) -> bool:
+    capability = capability_of(device)
+    newest = max(((arch.major, arch.minor) for arch in (*code.binary, *code.ptx)), default=(0, 0))
+    return capability is not None and capability > newest
+
+
+def _newer_than_matrix(build: Build, matrix: Matrix) -> bool:
+    newest = max(series(row["version"]) for row in matrix.rows("torch", "build"))
+    return series(build.version) > newest
+
+
+def _other_builds(build: Build, bare: Sequence[Device], stack: Stack, matrix: Matrix) -> tuple[Fix, ...]:
+    """Offer the same release for another CUDA, else the nearest newer or older release, that holds the GPUs."""
+    wanted = series(build.version)
+    fitting = []
+    for row in matrix.rows("torch", "build"):
+        code = Code(archs(row.get("archs", ())), archs(row.get("ptx", ())), "", "listed", "")
+        if row.get("archs") and all(_covers(code, device) for device in bare):
+            numbers = series(row["version"])
+            distance = (abs(numbers[0] - wanted[0]) * 100 + abs(numbers[1] - wanted[1])) if wanted else 0
+            fitting.append((distance, row["version"], row))
+    fitting.sort(key=lambda each: each[0])
+    fixes: list[Fix] = []
+    for _, number, row in fitting[:8]:
+        if len(fixes) == 3:
+            break
+        text = f"{build.version.split('+')[0] if build.version and series(number) == wanted else number}"
+        spelled = f"{text}+cu{row['cuda'].replace('.', '')}"
+        trial: dict[str, Any] = {"framework.torch.cuda": row["cuda"], "framework.torch.version": spelled,
+                                 "framework.torch.archs": [sm(a) for a in row["archs"]],
+                                 "framework.torch.ptx": ["compute_" + a.replace(".", "") for a in row.get("ptx", ())],
+                                 }  # fmt: skip
+        if stack.pip("torch"):
+            trial["package.pip.torch.version"] = spelled
+        if stack.conda("pytorch"):
+            trial["package.conda.pytorch.version"] = text
+            trial["package.conda.pytorch.build"] = None
+        fixes.append(
+            Fix(
+                address="framework.torch.version",
+                to=spelled,
+                message=f"install torch {text} for CUDA {row['cuda']}",
+                trial=trial,
+            )
+        )
+    return tuple(fixes)
+
+
+def _too_old_for_extension(gpus: Sequence[Device], stack: Stack, matrix: Matrix) -> Outcome:
+    for name in dict.fromkeys(row["package"] for row in matrix.rows("extensions", "extension")):
+        held = stack.version_of(name)
+        framework = stack.framework(name)
+        if held is None or not held.version or (framework and framework.archs):
+            continue
+        row = _extension_row(name, held.version, matrix)
+        if row is None or "capability" not in row:
+            continue
+        small = [gpu for gpu in gpus if (capability_of(gpu) or (99, 0)) < series(row["capability"])]
+        if small:
+            yield Finding(
+                subject=held.address,
+                message=f"{name} {held.version} has no code for {small[0].label}: it needs compute capability "
+                f"{row['capability']} or newer",
+                evidence=(
+                    Evidence(held.address, held.version),
+                    Evidence("gpu", [device.label for device in small]),
+                ),
+                fixes=(
+                    Fix(
+                        address=held.address,
+                        to="removed",
+                        message=f"uninstall {name}; the program then has to use another implementation",
+                        trial={_table(held.address): None, f"framework.{name}": None},
+                    ),
+                ),
+                severity="warning",
+                source=row["source"],
+            )
+    yield from _source_bitsandbytes(gpus, stack)
+
+
+def _table(address: str) -> str:
+    return address.removesuffix(".version")
+
+
+def _extension_row(name: str, text: str, matrix: Matrix) -> Any:
+    """Return the row of the newest listed release that is not newer; None beyond the matrix's first and major."""
+    found, wanted = None, version(text)
+    for row in matrix.rows("extensions", "extension"):
+        listed = version(row["version"]) if row["package"] == name else None
+        if listed is None or wanted is None or listed.release[0] != wanted.release[0]:
+            continue
+        if listed <= wanted or found is None:
+            found = row
+    return found
+
+
+def _source_bitsandbytes(gpus: Sequence[Device], stack: Stack) -> Outcome:
+    framework = stack.framework("bitsandbytes")
+    old = [device for device in gpus if (capability_of(device) or (99, 0)) < (7, 5)]
+    if framework is None or framework.source != "file" or framework.archs or not old:
+        return
+    yield Finding(
+        subject="framework.bitsandbytes",
+        message=f"bitsandbytes was built from source; for {old[0].label} (below 7.5) it loads its binary without "
+        "cuBLASLt, which a plain build does not make",
+        evidence=(
+            Evidence("framework.bitsandbytes.source", framework.source),
+            Evidence("gpu", [device.label for device in old]),
+        ),
+        severity="warning",
+        source="bitsandbytes-foundation/bitsandbytes, cuda_setup and CMakeLists.txt (NO_CUBLASLT)",
+    )
+
+
+def _arch_list(gpus: Sequence[Device], stack: Stack) -> Outcome:
+    """Judge TORCH_CUDA_ARCH_LIST: what is compiled under it holds just these architectures."""
+    text = stack.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    code = arch_list_code(text)
+    bare = [device for device in gpus if not _covers(code, device)]
+    if not (code.binary or code.ptx) or not bare:
+        return
+    needed = sorted({device.capability or "" for device in bare})
+    yield Finding(
+        subject="environ.TORCH_CUDA_ARCH_LIST",
+        message=f"TORCH_CUDA_ARCH_LIST={text} leaves out {bare[0].label}: extensions that are built so do not run on it",
+        evidence=(
+            Evidence("environ.TORCH_CUDA_ARCH_LIST", text),
+            Evidence("gpu", [device.label for device in bare]),
+        ),
+        fixes=(
+            Fix(
+                address="environ.TORCH_CUDA_ARCH_LIST",
+                to=";".join([text, *needed]),
+                message=f"add {' and '.join(needed)} and build the extensions again",
+                trial={"environ.TORCH_CUDA_ARCH_LIST": ";".join([text, *needed])},
+            ),
+        ),
+        severity="warning",
+        source="PyTorch, torch.utils.cpp_extension, TORCH_CUDA_ARCH_LIST; " + _BINARY,
+        rank=1,
+    )
+
+
+def arch_list_code(text: str) -> Code:
+    """Read TORCH_CUDA_ARCH_LIST ("7.5 8.0;9.0+PTX", "Ampere") as the code that it makes."""
+    binary: list[Arch] = []
+    ptx: list[Arch] = []
+    for item in re.split(r"[;,\s]+", text.strip().strip("\"'").lower())[:64]:
+        name, plus, _ = item.partition("+ptx")
+        members = archs(_FAMILIES.get(name.partition("+")[0], name).split(";"))
+        binary += members
+        ptx += members[-1:] if plus else ()
+    return Code(tuple(binary), tuple(ptx), "environ.TORCH_CUDA_ARCH_LIST", "read", "")
+
+
+@rule("gpu-arch-ptx-only", layer="gpu", severity="note")
+def gpu_arch_ptx_only(stack: Stack, matrix: Matrix) -> Outcome:
+    """A framework holds PTX only for this GPU, no machine code.
+
+    Shows itself as a first start that takes minutes (the driver compiles every kernel, then caches it), and
+    as CUDA error 222 where the driver is older than the CUDA that made the PTX.
+
+    Fix: a build with machine code for the GPU; until then keep the cache (CUDA_CACHE_PATH, CUDA_CACHE_MAXSIZE).
+
+    Source: CUDA Programming Guide, just-in-time compilation.
+    """
+    for build in known_builds(stack):
+        held = codes(build, stack, matrix)
+        if len(held) != 1:
+            continue
+        for device in devices(stack, matrix):
+            capability = capability_of(device)
+            if capability and held[0].how(capability) == "ptx":
+                yield Finding(
+                    subject=held[0].address,
+                    message=f"{build.label} holds only PTX for {device.label}: the driver compiles it at first start",
+                    evidence=(
+                        Evidence("gpu", [device.label]),
+                        *(Evidence(address, value) for address, value in _evidence(build, stack)),
+                    ),
+                    source="CUDA Programming Guide, Just-in-Time Compilation",
+                )
+                break
+
+
+@rule("toolkit-gpu-unsupported", layer="gpu", severity="warning")
+def toolkit_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
+    """This nvcc cannot build for this GPU: it is too old to know it, or has dropped it.
+
+    Shows itself as "nvcc fatal: Unsupported gpu architecture 'compute_89'" when an extension is compiled.
+    A toolkit that is older than the GPU but knows its major can still build code that runs on it, when told
+    so (TORCH_CUDA_ARCH_LIST).
+
+    Fix: a toolkit that lists the architecture (`nvcc --list-gpu-arch`).
+
+    Source: nvcc documentation, --gpu-architecture; release notes of each toolkit.
+    """
+    toolkit = active_nvcc(stack)
+    row = nvcc_row(matrix, dotted(series(toolkit.version))) if toolkit else None
+    if toolkit is None or row is None:
+        return
+    known = archs(row["archs"])
+    for device in devices(stack, matrix):
+        capability = capability_of(device)
+        if capability is None or any((arch.major, arch.minor) == capability for arch in known):
+            continue
+        near = any(runs_binary(arch, capability) for arch in known)
+        older = capability > max((arch.major, arch.minor) for arch in known)
+        other = _nvcc_that_builds(capability, matrix, newest=not older)
+        why = "is older than the GPU" if older else "has dropped it" if not near else "does not list it"
+        yield Finding(
+            subject=toolkit.address,
+            message=f"nvcc {toolkit.version} cannot build for {device.label}: it {why}",
+            evidence=(Evidence(toolkit.address, toolkit.version), Evidence("gpu", [device.label])),
+            fixes=_other_toolkit(toolkit, other, older, stack),
+            severity="note" if near else "warning",
+            source=row["source"],
+            rank=2,
+        )
+        return
+
+
+def _nvcc_that_builds(capability: tuple[int, int], matrix: Matrix, *, newest: bool) -> str | None:
+    fitting = [
+        row["cuda"]
+        for row in matrix.rows("cuda", "nvcc")
+        if any((arch.major, arch.minor) == capability for arch in archs(row["archs"]))
+    ]
+    if not fitting:
+        return None
+    return str(max(fitting, key=release) if newest else min(fitting, key=release))
+
+
+def _other_toolkit(toolkit: Nvcc, cuda: str | None, older: bool, stack: Stack) -> tuple[Fix, ...]:
+    if cuda is None:
+        return ()
+    return (
+        Fix(
+            address=toolkit.address,
+            to=f">={cuda}" if older else f"<={cuda}",
+            message=f"build with CUDA toolkit {cuda} or {'newer' if older else 'older'}",
+            trial=toolkit_trial(stack, cuda),
+        ),
+    )
+
+
+class Nvcc(NamedTuple):
+    """The nvcc that a build would use."""
+
+    version: str
+    address: str
+    path: str | None
+
+
+def active_nvcc(stack: Stack) -> Nvcc | None:
+    """Return the toolkit that CUDA_HOME or PATH select, or the only one; None where there is none or no version."""
+    toolkits = stack.manifest.toolkit
+    chosen = next((each for each in toolkits if each.active), None)
+    if chosen is None and len(toolkits) == 1 and toolkits[0].active is None:
+        chosen = toolkits[0]
+    if chosen is not None and chosen.version:
+        return Nvcc(chosen.version, "toolkit", chosen.path)
+    nvcc = stack.manifest.compiler.nvcc
+    return Nvcc(nvcc, "compiler.nvcc", None) if nvcc else None
+
+
+def toolkit_trial(stack: Stack, cuda: str) -> dict[str, Any]:
+    """Return the changes that make a CUDA release the active toolkit, one that is there already if possible."""
+    there = [each for each in stack.manifest.toolkit if series(each.version) == series(cuda)]
+    path = there[0].path if there else None
+    chosen: dict[str, Any] = {"version": there[0].version if there else cuda, "active": True}
+    if path:
+        chosen["path"] = path
+    trial: dict[str, Any] = {"toolkit": [chosen]}
+    if stack.manifest.compiler.nvcc:
+        trial["compiler.nvcc"] = chosen["version"]
+    return trial
+
+
+@rule("gpu-hidden", layer="gpu", severity="warning")
+def gpu_hidden(stack: Stack, matrix: Matrix) -> Outcome:
+    """The environment hides the GPUs from CUDA, or names some that are not there.
+
+    Shows itself as device_count() 0, "no CUDA-capable device is detected" or "invalid device ordinal" while
+    nvidia-smi lists the GPUs. CUDA stops reading CUDA_VISIBLE_DEVICES at the first name that it does not
+    know: what follows is hidden as well.
+
+    Fix: unset CUDA_VISIBLE_DEVICES, or name GPUs that are there.
+
+    Source: CUDA Programming Guide, CUDA environment variables, CUDA_VISIBLE_DEVICES.
+    """
+    text = stack.environ.get("CUDA_VISIBLE_DEVICES")
+    if text is None or (text == "" and stack.partial):
+        return
+    counts = [gpu.count for gpu in stack.gpus]
+    total = sum(count or 1 for count in counts) if stack.gpus else None
+    # Without a count a pasted report may have left GPUs out.
+    certain = total is not None and not (stack.partial and any(count is None for count in counts))
+    items = [item.strip() for item in text.split(",")]
+    first = items[0]
+    used = stack.gpus or any(build.cuda for build in known_builds(stack))
+    if first in ("", "-1", "none", "NoDevFiles") and used:
+        problem = f"CUDA_VISIBLE_DEVICES={text or chr(34) * 2} hides every GPU from CUDA"
+    elif certain and (wrong := next((i for i in items if i.isdigit() and int(i[:9]) >= (total or 0)), None)):
+        problem = f"CUDA_VISIBLE_DEVICES={text} names GPU {wrong}, and there {'is' if total == 1 else 'are'} {total}"
+    else:
+        return
+    yield Finding(
+        subject="environ.CUDA_VISIBLE_DEVICES",
+        message=problem,
+        evidence=(
+            Evidence("environ.CUDA_VISIBLE_DEVICES", text),
+            *([Evidence("gpu", [device.label for device in devices(stack, matrix)])] if stack.gpus else []),
+        ),
+        fixes=(
+            Fix(
+                address="environ.CUDA_VISIBLE_DEVICES",
+                to="unset",
+                message="unset CUDA_VISIBLE_DEVICES",
+                trial={"environ.CUDA_VISIBLE_DEVICES": None},
+            ),
+        ),
+        source="CUDA Programming Guide, CUDA environment variables",
+    )
