@@ -146,8 +146,8 @@ def find_csv(block: Block, start: int) -> int:
     end = start + 1
     while end < len(lines) and lines[end] and len(_csv(lines[end])) == len(fields):
         end += 1
-    # "name" alone is a word of any text: one column needs a unit or a further field to be a table.
-    return end if end > start + 1 and (len(fields) > 1 or fields != ["name"]) else start
+    # "name" alone is a word of any text, unless the command stands above it.
+    return end if end > start + 1 and (fields != ["name"] or "--query-gpu" in block.command) else start
 
 
 def parse_csv(lines: list[str]) -> f.Facts:

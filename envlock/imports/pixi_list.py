@@ -12,7 +12,7 @@ from envlock.imports.text import Block
 
 _ROW = re.compile(
     r"([A-Za-z0-9_][\w.-]{0,99})\s+(\d[\w.!+]{0,99})\s+(?:([\w.+]{1,120})\s+)?"
-    r"(?:[\d.]+ (?:[KMGT]i?)?B\s+)?(conda|pypi)\b(?:\s+(\S{1,500}))?"
+    r"(?:[\d.]+ (?:[KMGT]i?)?B\s+)?(conda|pypi)(?=\s|\Z)(?:\s+(\S{1,500}))?"
 )
 _HEADER = re.compile(r"(?:Package|Name)\s+Version\s+Build\s+.*Kind")
 

@@ -131,3 +131,20 @@ def test_brackets_of_other_reports_do_not_use_up_the_json_attempts() -> None:
     found = facts(listed + "\n" + pasted("pip-list-json"))
     assert found["package"]["pip"]["torch"] == {"version": "2.5.1+cpu"}
     assert len(found["package"]["pip"]) == 103
+
+
+def test_conda_rows_are_not_taken_for_pixis() -> None:
+    found = facts("cuda-version              12.4                 h3060b56_3    conda-forge\n")
+    assert found["package"]["conda"]["cuda-version"]["channel"] == "conda-forge"
+
+
+def test_one_column_is_a_table_only_below_its_command() -> None:
+    query = "(base) PS C:\\Users\\Jane Doe> nvidia-smi --query-gpu=name --format=csv\nname\nNVIDIA L4\n"
+    assert facts(query) == {"gpu": [{"name": "NVIDIA L4", "count": 1}]}
+    with pytest.raises(ImportReportError):
+        facts("name\nNVIDIA L4\n")
+
+
+def test_prose_and_logs_are_no_packages() -> None:
+    with pytest.raises(ImportReportError):
+        facts("epoch   12\nloss   0.123\nSee https://example.com/x: torch==2.0 is bad\n[notice] numpy 1.2\n")
