@@ -12,7 +12,14 @@ from envlock.rules.engine import rule
 from envlock.rules.gpu import known_builds
 from envlock.rules.gpus import devices
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
-from envlock.rules.requirements_language import Facts, RequirementError, holds, parse, requirements
+from envlock.rules.requirements_language import (
+    PREFIX,
+    Facts,
+    RequirementError,
+    holds,
+    parse,
+    requirements,
+)
 
 if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
@@ -82,12 +89,15 @@ def _demands(stack: Stack) -> list[tuple[str, str]]:
     """Return what has to hold, and the fact that says so."""
     if stack.manifest.container.require:
         return [("container.require", stack.manifest.container.require)]
-    environ = {name: value for name, value in stack.environ.items() if name != "CUDA_VERSION"}
-    return [
-        (f"environ.{name}", environ[name])
-        for name in sorted(environ)
-        if environ[name] in requirements(environ) and name.startswith("NVIDIA_REQUIRE_")
-    ]
+    # On a bare machine CUDA_VERSION is anybody's variable; in a container it is the old way to ask.
+    contained = bool(stack.manifest.container.runtime) or stack.manifest.capture.source == "image"
+    environ = {name: value for name, value in stack.environ.items() if contained or name != "CUDA_VERSION"}
+    try:
+        wanted = requirements(environ)
+    except RequirementError:
+        return []
+    named = {value: f"environ.{name}" for name, value in sorted(environ.items()) if name.startswith(PREFIX)}
+    return [(named.get(text, "environ.CUDA_VERSION"), text) for text in wanted]
 
 
 def _machines(stack: Stack, matrix: Matrix) -> list[list[Facts]]:

@@ -223,11 +223,29 @@ def held(stack: Stack, library: str, matrix: Matrix) -> list[Held]:
             for (part, _), (name, version) in wheels(stack).items()
             if part == library and version
         ]
+        found = found or _held_elsewhere(stack, library)
     for name, framework in stack.frameworks.items():
         stated = getattr(framework, library, None)
         if stated and not any(each.framework in (name, None) for each in found):
             found.append(Held(stated, f"framework.{name}.{library}", name))
     return found or _listed_for_torch(stack, library, matrix)
+
+
+def _held_elsewhere(stack: Stack, library: str) -> list[Held]:
+    """Return what conda or the system brought, for frameworks that do not bring their own as PyTorch's wheels do."""
+    if stack.pip("torch") and not stack.conda("pytorch"):
+        return []
+    conda = stack.conda(library) or stack.conda(f"lib{library}")
+    if conda and conda.version:
+        name = library if stack.conda(library) else f"lib{library}"
+        return [Held(conda.version, f"package.conda.{name}")]
+    if stack.package("torch") or "torch" in stack.frameworks:
+        return []
+    return [
+        Held(found[0], f"package.system.{name}")
+        for name, text in stack.manifest.package.system.items()
+        if re.fullmatch(rf"lib{library}\d(-cuda-\d+)?", name) and (found := re.match(r"\d+(\.\d+)+", text))
+    ][:1]
 
 
 def _listed_for_torch(stack: Stack, library: str, matrix: Matrix) -> list[Held]:
@@ -253,6 +271,17 @@ def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tupl
     pin = pinned(stack, framework, library)
     if pin and (found := re.search(r"[=>]=\s*(\d+(?:\.\d+)+)", pin[1])):
         return found[1], f"requires.{framework}", pin[2]
+    if framework in ("tensorflow", "onnxruntime") and build and build.version and build.facts:
+        for row in matrix.rows(framework, "release"):
+            same = "cuda" not in row or not build.cuda or series(row["cuda"]) == series(build.cuda)
+            if (
+                library in row
+                and same
+                and series(row["version"]) == series(build.version)
+                and build.cuda != ""
+            ):
+                return row[library], *build.facts[0]
+        return None
     if framework == "torch" and build:
         listed = _listed_for_torch(stack, library, matrix)
         return (listed[0].version, *build.facts[0]) if listed else None
@@ -547,10 +576,11 @@ def cuda_ptx_too_new(stack: Stack, matrix: Matrix) -> Outcome:
                 yield _ptx_finding(
                     stack, wanted, highest, f"{build.label} holds only PTX for {device.label}",
                     [Evidence("gpu", [device.label]), *_built_with(build.name, stack)],
-                    f"framework.{build.name}.cuda", "error",
+                    "error",
                 )  # fmt: skip
                 break
     yield from _numba(stack, highest)
+    yield from _own_builds(stack, highest)
 
 
 def _numba(stack: Stack, highest: tuple[int, ...]) -> Outcome:
@@ -572,7 +602,18 @@ def _numba(stack: Stack, highest: tuple[int, ...]) -> Outcome:
     if wanted and wanted[0] == highest[0] and wanted > highest:
         yield _ptx_finding(
             stack, wanted, highest, f"Numba compiles with the NVVM of CUDA {dotted(wanted)}",
-            [Evidence(address, cuda), Evidence(numba.address, numba.version)], address, "warning",
+            [Evidence(address, cuda), Evidence(numba.address, numba.version)], "warning",
+        )  # fmt: skip
+
+
+def _own_builds(stack: Stack, highest: tuple[int, ...]) -> Outcome:
+    """Tell that PTX made by the active nvcc is too new for the driver; machine code for the GPU is not."""
+    nvcc = active_nvcc(stack)
+    wanted = series(nvcc.version) if nvcc else ()
+    if nvcc and wanted and 11 <= wanted[0] == highest[0] and wanted > highest:
+        yield _ptx_finding(
+            stack, wanted, highest, f"nvcc {nvcc.version} makes PTX of CUDA {dotted(wanted)}",
+            [Evidence(nvcc.address, nvcc.version)], "note",
         )  # fmt: skip
 
 
@@ -582,7 +623,6 @@ def _ptx_finding(
     highest: tuple[int, ...],
     why: str,
     evidence: Sequence[Evidence],
-    address: str,
     severity: Severity,
 ) -> Finding:
     driver = stack.driver
@@ -605,7 +645,7 @@ def _ptx_finding(
         ),
         severity=severity,
         source="CUDA Compatibility, Minor Version Compatibility, limitations: PTX",
-        rank=1,
+        rank=4 if severity == "note" else 1,
     )
 
 

@@ -135,8 +135,12 @@ def _in_use(stack: Stack, framework: str, matrix: Matrix) -> list[Held]:
             each
             for each in found
             if each.framework is None
-            and each.address.startswith("package.pip.")
-            and (cuda is None or each.address.endswith(f"-cu{cuda}"))
+            and each.address.startswith("package.pip." if framework == "torch" else "package.")
+            and (
+                cuda is None
+                or not each.address.startswith("package.pip.")
+                or each.address.endswith(f"-cu{cuda}")
+            )
         ]
     if any(each.address == "library.cudnn" for each in found):
         return []
@@ -162,7 +166,10 @@ def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any],
             *(Evidence(address, value) for address, value in facts),
         ),
         fixes=_install(stack, have, wanted[0], name),
-        severity="error" if have.framework == name or have.framework is None else "warning",
+        # A wheel that only another framework pulled in may not be what this one loads.
+        severity="error"
+        if (have.address == "library.cudnn" and have.framework == name) or name == "torch"
+        else "warning",
         source=_COMPATIBLE,
     )
 

@@ -206,6 +206,10 @@ def _uncovered(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matri
             yield Unknown(needs=f"the architectures that {build.label} is built for")
         return
     bare = [device for device in gpus if not any(_covers(code, device) for code in held)]
+    default = _default_of_pypi(build, held, stack, matrix) if not bare else None
+    if default:
+        held = [default]
+        bare = [device for device in gpus if not _covers(default, device)]
     if not bare:
         return
     code = held[0]
@@ -217,10 +221,27 @@ def _uncovered(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matri
             *(Evidence(address, value) for address, value in _evidence(build, stack)),
         ),
         fixes=_other_builds(build, bare, stack, matrix) if build.name == "torch" else (),
-        severity=_severity(build, code, bare, gpus, stack),
+        severity="warning" if default else _severity(build, code, bare, gpus, stack),
         source=code.source,
         rank=0 if build.name in FRAMEWORKS or code.kind == "read" else 1,
     )
+
+
+def _default_of_pypi(build: Build, found: Sequence[Code], stack: Stack, matrix: Matrix) -> Code | None:
+    """Return the code of PyPI's own build, which a version without a local part most likely is.
+
+    Other builds of the release may hold the GPU: what rests on this is no more than likely.
+    """
+    pip = stack.pip("torch")
+    if build.name != "torch" or build.cuda or len(found) < 2 or pip is None or not pip.version:
+        return None
+    if stack.manifest.host.platform not in (None, "linux", "wsl2") or not is_official(build, stack):
+        return None
+    row = next((row for row in matrix.rows("torch", "release") if row["version"] == pip.version), None)
+    if row is None or "cuda" not in row:
+        return None
+    rows = [each for each in torch_builds(build, matrix) if each["cuda"] == row["cuda"]]
+    return _listed(rows[0], f"package.pip.{build.name}", matrix) if rows else None
 
 
 def _in_words(held: Sequence[Code]) -> str:
@@ -515,15 +536,33 @@ class Nvcc(NamedTuple):
 
 
 def active_nvcc(stack: Stack) -> Nvcc | None:
-    """Return the toolkit that CUDA_HOME or PATH select, or the only one; None where there is none or no version."""
+    """Return the toolkit that CUDA_HOME or PATH select, or the only one; None where there is none or no version.
+
+    A toolkit without a version has that of its folder's name (/usr/local/cuda-11.8), if that holds one.
+    """
     toolkits = stack.manifest.toolkit
     chosen = next((each for each in toolkits if each.active), None)
     if chosen is None and len(toolkits) == 1 and toolkits[0].active is None:
         chosen = toolkits[0]
-    if chosen is not None and chosen.version:
-        return Nvcc(chosen.version, "toolkit", chosen.path)
+    if chosen is not None and (found := chosen.version or _version_in(chosen.path)):
+        return Nvcc(found, "toolkit", chosen.path)
     nvcc = stack.manifest.compiler.nvcc
-    return Nvcc(nvcc, "compiler.nvcc", None) if nvcc else None
+    if nvcc:
+        return Nvcc(nvcc, "compiler.nvcc", None)
+    home = stack.environ.get("CUDA_HOME") or stack.environ.get("CUDA_PATH")
+    named = _version_in(home) if not toolkits else None
+    return (
+        Nvcc(named, "environ.CUDA_HOME" if "CUDA_HOME" in stack.environ else "environ.CUDA_PATH", home)
+        if named
+        else None
+    )
+
+
+def _version_in(path: str | None) -> str | None:
+    found = re.search(
+        r"cuda[-_/]v?(\d+\.\d+(?:\.\d+)?)(?=$|/|\\\\)", (path or "").rstrip("/\\").lower().replace("\\", "/")
+    )
+    return found[1] if found else None
 
 
 def toolkit_trial(stack: Stack, cuda: str) -> dict[str, Any]:
@@ -534,6 +573,7 @@ def toolkit_trial(stack: Stack, cuda: str) -> dict[str, Any]:
     if path:
         chosen["path"] = path
     trial: dict[str, Any] = {"toolkit": [chosen]}
+    trial |= {f"environ.{name}": path for name in ("CUDA_HOME", "CUDA_PATH") if name in stack.environ}
     if stack.manifest.compiler.nvcc:
         trial["compiler.nvcc"] = chosen["version"]
     return trial
@@ -558,14 +598,9 @@ def gpu_hidden(stack: Stack, matrix: Matrix) -> Outcome:
     total = sum(count or 1 for count in counts) if stack.gpus else None
     # Without a count a pasted report may have left GPUs out.
     certain = total is not None and not (stack.partial and any(count is None for count in counts))
-    items = [item.strip() for item in text.split(",")]
-    first = items[0]
-    used = stack.gpus or any(build.cuda for build in known_builds(stack))
-    if first in ("", "-1", "none", "NoDevFiles") and used:
-        problem = f"CUDA_VISIBLE_DEVICES={text or chr(34) * 2} hides every GPU from CUDA"
-    elif certain and (wrong := next((i for i in items if i.isdigit() and int(i[:9]) >= (total or 0)), None)):
-        problem = f"CUDA_VISIBLE_DEVICES={text} names GPU {wrong}, and there {'is' if total == 1 else 'are'} {total}"
-    else:
+    used = bool(stack.gpus) or any(build.cuda for build in known_builds(stack))
+    problem = _hides(text, total if certain else None) if used else ""
+    if not problem:
         return
     yield Finding(
         subject="environ.CUDA_VISIBLE_DEVICES",
@@ -584,3 +619,17 @@ def gpu_hidden(stack: Stack, matrix: Matrix) -> Outcome:
         ),
         source="CUDA Programming Guide, CUDA environment variables",
     )
+
+
+def _hides(text: str, total: int | None) -> str:
+    """Say what CUDA_VISIBLE_DEVICES hides by mistake; "" where it is in order as far as is known."""
+    items = [item.strip() for item in text.split(",")]
+    if not re.fullmatch(r"\d+|(GPU|MIG)-.+", items[0]):
+        return f"CUDA_VISIBLE_DEVICES={text or chr(34) * 2} hides every GPU from CUDA"
+    if sum(item.startswith("MIG-") for item in items) > 1:
+        return f"CUDA_VISIBLE_DEVICES={text} names several MIG instances, and CUDA uses only the first"
+    if total is not None:
+        wrong = next((item for item in items if item.isdigit() and int(item[:9]) >= total), None)
+        if wrong is not None:
+            return f"CUDA_VISIBLE_DEVICES={text} names GPU {wrong}, and there {'is' if total == 1 else 'are'} {total}"
+    return ""
