@@ -11,6 +11,7 @@ from envlock.roots.image.layers import Wanted, read_layers
 from envlock.roots.image.layout import find_image
 from envlock.roots.image.root import ImageConfig, ImageRoot
 from envlock.roots.image.source import ArchiveBlobs, Blobs, FolderBlobs, open_archive, split_tag
+from envlock.roots.image.squashfs import partition, read_squashfs
 from envlock.roots.image.wanted import wanted
 
 __all__ = ["ImageConfig", "ImageError", "ImageRoot", "Limits", "open_image", "wanted"]
@@ -29,8 +30,9 @@ def open_image(
     """Read an image and give its files and environment as a root.
 
     ``source`` is the path of an OCI layout (folder or tar) or of an archive by ``docker save`` (gzip
-    and zstd are undone), with ":tag" where it holds several images; "-" or an open binary file is such
-    an archive as a stream. ``platform`` is "os/architecture[/variant]"; the default is Linux on this
+    and zstd are undone), with ":tag" where it holds several images, or of a squashfs or SIF image
+    (unsquashfs must be installed); "-" or an open binary file is such an archive as a stream.
+    ``platform`` is "os/architecture[/variant]"; the default is Linux on this
     machine's architecture, else the only one there is. ``keep(path, size, mode)`` chooses the files
     whose content can be read later; the GPU code of large libraries, which no probe reads, is left out
     unless ``whole``. To compare every file with its record: ``keep=lambda *_: True, whole=True``. All
@@ -70,6 +72,9 @@ def _open(
     else:
         try:
             archive = open_archive(source, stack, limits, tmpdir)
+            offset = partition(archive) if isinstance(source, str) else None
+            if isinstance(source, str) and offset is not None:
+                return read_squashfs(source, offset, stack, keep, whole, limits, tmpdir)
             blobs = ArchiveBlobs(archive)
         except ImageError as error:
             text = str(error)

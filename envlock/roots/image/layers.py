@@ -316,7 +316,7 @@ def _keep_taken(
     missed: dict[int, set[int]] = {}
     for path, number in taken:
         tree, row = trees[number >> 32], number & 0xFFFFFFFF
-        if tree.offset[row] in (UNWANTED, HIDDEN) and wanted(path.lstrip("/"), tree.size[row], 0):
+        if tree.offset[row] in (UNWANTED, HIDDEN) and wanted(path.lstrip("/"), tree.size[row], 0o755):
             missed.setdefault(number >> 32, set()).add(row)
     for number, rows in missed.items():
         packed, tree, store = layers[number], trees[number], stores[number]

@@ -43,12 +43,18 @@ _NAMES = frozenset(
         "orte-info",
         "mpi.h",
         "pixi.toml",
+        "crtbegin.o",
+        "site.py",
+        "ofed_info",
+        "VERSION",
+        "INSTALLER",
     ]
 )
 _SUFFIXES = (".pth", ".egg-link", ".egg-info", "-release", ".start")
 _FOLDERS = re.compile(
     r"\.(?:dist|egg)-info/"
     r"|(?:^|/)(?:conda-meta|EGG-INFO|ld\.so\.conf\.d|\.singularity\.d|version)/"
+    r"|(?:site|dist)-packages/[^/]+/__init__\.py$"
     r"|^etc/envlock/|^var/lib/dpkg/(?:status|status\.d/|info/[^/]*\.(?:list|md5sums)$)",
     re.IGNORECASE,
 )
@@ -59,7 +65,7 @@ _LIBRARY = re.compile(r"\.so(?:\.[0-9][^/]*)?$")
 _VERSION = re.compile(r"version|build_info|_config__", re.IGNORECASE)
 _VERSION_SUFFIXES = (".py", ".h", ".hpp", ".txt", ".json", ".cfg")
 _PROGRAM = re.compile(
-    r"^(?:python[0-9.]*|pypy[0-9.]*|nvcc|ptxas|(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|clang|clang\+\+)(?:-[0-9.]+)?"
+    r"^(?:python[0-9.]*|pypy[0-9.]*|nvcc|ptxas|bin2c|fatbinary|(?:da|ba)?sh|env|busybox|(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|clang|clang\+\+)(?:-[0-9.]+)?"
     r"|nvidia-fabricmanager|nv-fabricmanager|nvidia-container-cli)$"
 )
 
@@ -74,7 +80,7 @@ def wanted(path: str, size: int, mode: int) -> bool:
     name = path.rpartition("/")[2]
     if ".so" in name and _LIBRARY.search(name):
         return True
-    if name in _NAMES or name.endswith(_SUFFIXES) or _FOLDERS.search(path):
+    if name in _NAMES or name.endswith(_SUFFIXES) or name.startswith("__editable__") or _FOLDERS.search(path):
         return size <= METADATA or _is_database(path, size)
     if size <= SMALL and name.endswith(_VERSION_SUFFIXES) and _VERSION.search(name):
         return True
