@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["capture", "check", "diff", "from_observation", "load", "verify"]
+__all__ = ["capture", "check", "diff", "from_observation", "from_report", "load", "verify"]
 
 if TYPE_CHECKING:
     import datetime
@@ -60,6 +60,16 @@ def from_observation(
     from envlock.manifest.assemble import assemble
 
     return assemble(document, version=__version__, time=time, name=name)
+
+
+def from_report(text: str) -> Manifest:
+    """Read what people paste (collect_env, pip freeze, nvidia-smi ...) into a manifest; raises EnvlockError."""
+    import msgspec
+
+    from envlock.imports import read_report
+    from envlock.manifest.model import Manifest
+
+    return msgspec.convert(read_report(text), Manifest)
 
 
 def load(path: str) -> Manifest:

@@ -20,6 +20,7 @@ COMMANDS = {
     "diff": "Say what differs between two stacks, and which difference is to blame.",
     "explain": "Say what a rule means, or what an error in a log points to.",
     "matrix": "Show and search the compatibility data, with its sources.",
+    "import": "Read a pasted report (collect_env, pip freeze, nvidia-smi ...) into a manifest.",
     "probe": "Print a script that records a machine without envlock on it.",
     "update": "Take the drift into a lock, keeping its comments and policy.",
     "verify": "Say whether this environment still matches its lock.",
@@ -37,8 +38,11 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         import importlib
+        import keyword
 
-        module = importlib.import_module(f"envlock.cli.{cmd_name.replace('-', '_')}")
+        # A command named like a Python keyword lives in a module with an underscore behind it.
+        name = cmd_name + "_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"envlock.cli.{name}")
         command: click.Command = module.command
         return command
 

@@ -106,3 +106,17 @@ def read_json(path: str) -> Any:
         raise EnvlockError(f"{name}:{error.lineno}: not JSON: {error.msg}") from None
     except RecursionError:
         raise EnvlockError(f"{name}: not a probe's output: nested too deeply") from None
+
+
+def read_text(path: str) -> str:
+    """Read text that people pasted, from a file or standard input; bytes that are not UTF-8 are replaced."""
+    from envlock.errors import EnvlockError
+    from envlock.imports import SIZE_LIMIT
+
+    name = "standard input" if path == "-" else path
+    try:
+        with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise EnvlockError(f"cannot read {name}: {error.strerror or error}") from None
+    return content.decode("utf-8", "replace")

@@ -275,10 +275,15 @@ def _weigh(change: Change, dependants: dict[str, int]) -> tuple[float, list[str]
 def _said(group: Sequence[Change], symptoms: Symptoms | None) -> tuple[float, list[str]]:
     if symptoms is None:
         return 0, []
-    for change in group:
-        for address, line in symptoms.addresses.items():
-            if _touches(change.address, [address]):
-                return 320, [f"the log points to it: {line[:100]}"]
+    pointers = [
+        pointer
+        for change in group
+        for address, pointer in symptoms.addresses.items()
+        if _touches(change.address, [address])
+    ]
+    if pointers:
+        best = min(pointers, key=lambda pointer: pointer.place)
+        return 340 - 40 * min(best.place, 6), [f"the log points to it: {best.line[:100]}"]
     named = max((symptoms.mentions.get(change.address, 0) for change in group), default=0)
     if named:
         return 60 + min(named, 20) * 6, ["the log names it"]

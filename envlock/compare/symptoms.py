@@ -10,7 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from envlock.compare.model import Change
@@ -24,14 +24,22 @@ _TAIL = 400
 """Lines at the end of a log that weigh more: a traceback is the last thing that a job says."""
 
 
+class Pointer(NamedTuple):
+    """A known error text that points to a fact."""
+
+    line: str
+    place: int
+    """0 for the likeliest fact of its text."""
+
+
 @dataclass
 class Symptoms:
     """What a log points to."""
 
     rules: dict[str, str] = field(default_factory=dict)
     """Rule name -> the line that points to it."""
-    addresses: dict[str, str] = field(default_factory=dict)
-    """Fact address -> the line that points to it."""
+    addresses: dict[str, Pointer] = field(default_factory=dict)
+    """Fact address -> what points to it."""
     mentions: dict[str, int] = field(default_factory=dict)
     """Address of a change -> how strongly the text names it."""
     lines: int = 0
@@ -52,7 +60,11 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
     """Read a log and say what it points to, among the known errors and among these changes."""
     from envlock.matrix.patterns import match_line
 
-    names = _names(changes, matrix)
+    changes = list(changes)
+    imports = _import_names(matrix)
+    names = _names(changes, imports)
+    projects = {name: project for project, modules in imports.items() for name in modules}
+    breakages = _breakages(changes, matrix)
     found = Symptoms()
     tail: deque[set[str]] = deque(maxlen=_TAIL)
     for line in lines:
@@ -60,10 +72,15 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
         text = line[:LINE_LIMIT]
         for match in match_line(matrix, text):
             excerpt = text.strip()[:200]
-            for rule in match.rules:
+            for rule in match.row.get("rules", ()):
                 found.rules.setdefault(rule, excerpt)
-            for address in match.addresses:
-                found.addresses.setdefault(address, excerpt)
+            for place, address in enumerate(match.addresses):
+                _point(found, _project_address(address, projects), Pointer(excerpt, place))
+        for error, addresses in breakages:
+            if error in text:
+                found.rules.setdefault("known-breakage", text.strip()[:200])
+                for place, address in enumerate(addresses):
+                    _point(found, address, Pointer(text.strip()[:200], place))
         touched = _touched(text, names)
         tail.append(touched)
         for address in touched:
@@ -71,6 +88,38 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
     for touched in tail:
         for address in touched:
             found.mentions[address] += 2
+    return found
+
+
+def _point(found: Symptoms, address: str, pointer: Pointer) -> None:
+    held = found.addresses.get(address)
+    if held is None or pointer.place < held.place:
+        found.addresses[address] = pointer
+
+
+def _project_address(address: str, projects: Mapping[str, str]) -> str:
+    """Turn an import name in a package's address into the project that owns it, in the manifest's spelling."""
+    for manager in ("package.pip.", "package.conda."):
+        if address.startswith(manager):
+            name = address[len(manager) :]
+            return manager + projects.get(name, re.sub(r"[-_.]+", "-", name).lower())
+    return address
+
+
+def _breakages(changes: Iterable[Change], matrix: Matrix) -> list[tuple[str, list[str]]]:
+    """Return the error texts of known breakages between packages that changed, with the addresses to blame."""
+    moved = {
+        change.address.split(".", 2)[2]: change.address
+        for change in changes
+        if change.address.startswith("package.")
+    }
+    found = []
+    for row in matrix.rows("breakages", "breakage") if moved else ():
+        blamed = row.get("blame", row["with"])
+        pair = [blamed, *(name for name in (row["with"], row["package"]) if name != blamed)]
+        addresses = [moved[name] for name in pair if name in moved]
+        if addresses and len(row["error"]) > 8:
+            found.append((row["error"], addresses))
     return found
 
 
@@ -83,9 +132,8 @@ def _touched(text: str, names: Mapping[str, set[str]]) -> set[str]:
     return touched
 
 
-def _names(changes: Iterable[Change], matrix: Matrix) -> dict[str, set[str]]:
+def _names(changes: Iterable[Change], imports: Mapping[str, list[str]]) -> dict[str, set[str]]:
     """Map each word that would name a change to the change's address."""
-    imports = _import_names(matrix)
     names: dict[str, set[str]] = {}
     for change in changes:
         for word in _words(change, imports):
@@ -132,8 +180,3 @@ def _words(change: Change, imports: Mapping[str, list[str]]) -> Iterator[str]:
     elif parts[0] in ("driver", "gpu", "compiler", "toolkit"):
         yield from {"driver": ("driver", "nvidia-smi", "libcuda"), "gpu": ("gpu", "sm"), "toolkit": ("nvcc",),
                     "compiler": ("gcc", "g++", "nvcc", "host_config.h")}[parts[0]]  # fmt: skip
-
-
-def mentions_version(text: str, values: Iterable[Any]) -> bool:
-    """Tell whether a text quotes one of these versions; a bare small number proves nothing."""
-    return any(isinstance(value, str) and value.count(".") >= 1 and value in text for value in values)

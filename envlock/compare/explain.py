@@ -1,0 +1,262 @@
+"""From a log to its causes: what the known errors in it point to, and what a stack confirms of that or rules out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from envlock.compare.symptoms import _import_names, _project_address
+from envlock.manifest.address import covers, facts
+from envlock.rules.engine import all_rules, run
+from envlock.rules.model import Finding
+from envlock.rules.stack import Stack
+
+if TYPE_CHECKING:
+    from envlock.manifest.model import Manifest
+    from envlock.matrix.loader import Matrix, Row
+    from envlock.matrix.patterns import Match
+
+EXCERPT = 200
+"""Characters of a log's line that are kept to show it."""
+
+SHORTEST = 8
+"""Characters that the error text of a breakage has to exceed: less would be found in any log."""
+
+KINDS_KEPT = 64
+"""Different known errors of one log that are kept; more is no log."""
+
+
+class Symptom(NamedTuple):
+    """A known error that a log holds."""
+
+    line: int
+    """The number of the first line that holds it, from 1."""
+    text: str
+    """That line, cut."""
+    meaning: str
+    rules: tuple[str, ...]
+    addresses: tuple[str, ...]
+    source: str
+    times: int = 1
+
+
+class Pointed(NamedTuple):
+    """A rule that a log points to, by which error, and for an open one what the stack lacks to decide it."""
+
+    rule: str
+    symptom: Symptom
+    missing: tuple[str, ...] = ()
+
+
+class Explanation(NamedTuple):
+    """What a log comes to; without a stack only the symptoms and what they point to."""
+
+    symptoms: tuple[Symptom, ...]
+    lines: int
+    pointed: tuple[Pointed, ...]
+    confirmed: tuple[tuple[Finding, Symptom], ...] = ()
+    ruled_out: tuple[Pointed, ...] = ()
+    undecided: tuple[Pointed, ...] = ()
+    unobserved: tuple[tuple[str, str], ...] = ()
+    """What the stack could not see of the missing facts, and why."""
+    facts: tuple[tuple[str, Any], ...] = ()
+    """The facts of the stack that the errors point to, address and value."""
+
+    @property
+    def verdict(self) -> str:
+        """Return "problem" where a cause is confirmed, "unknown" where that stays open, else "fine"."""
+        if self.confirmed:
+            return "problem"
+        return "unknown" if self.undecided or not self.symptoms else "fine"
+
+
+def explain(lines: Iterable[str], matrix: Matrix, manifest: Manifest | None = None) -> Explanation:
+    """Read a log in a stream and say what it points to and, given a stack, which of that is the case."""
+    symptoms, count = read(lines, matrix)
+    pointed = _pointed(symptoms)
+    if manifest is None:
+        return Explanation(symptoms, count, pointed)
+    findings = run(manifest, matrix).findings
+    confirmed = _confirmed(findings, symptoms)
+    found = {finding.rule for finding, _ in confirmed}
+    open_: list[Pointed] = []
+    ruled_out: list[Pointed] = []
+    for each in pointed:
+        if each.rule not in found:
+            missing = lacking(each.rule, manifest)
+            (open_ if missing else ruled_out).append(each._replace(missing=missing))
+    stack = Stack(manifest)
+    reasons = {address: stack.unobserved(address) for each in open_ for address in each.missing}
+    unobserved = tuple((address, reason) for address, reason in reasons.items() if reason)
+    held = facts(manifest)
+    named = dict.fromkeys(address for symptom in symptoms for address in symptom.addresses)
+    return Explanation(
+        symptoms,
+        count,
+        pointed,
+        confirmed,
+        tuple(ruled_out),
+        tuple(open_),
+        unobserved,
+        tuple((address, held[address]) for address in named if address in held),
+    )
+
+
+def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int]:
+    """Return the known errors of a log in the order of their first line, and how many lines it has."""
+    from envlock.matrix.patterns import match_line
+
+    projects = {name: project for project, names in _import_names(matrix).items() for name in names}
+    breakages = _breakages(matrix)
+    found: dict[tuple[str, ...], Symptom] = {}
+    number = 0
+    for number, line in enumerate(lines, 1):
+        hits = [_of_error(match, projects) for match in match_line(matrix, line)]
+        hits += [hit for error, hit in breakages.items() if error in line]
+        for hit in hits:
+            key = (hit.meaning, hit.source, *hit.addresses)
+            if key in found:
+                found[key] = found[key]._replace(times=found[key].times + 1)
+            elif len(found) < KINDS_KEPT:
+                found[key] = hit._replace(line=number, text=line.strip()[:EXCERPT])
+    return tuple(found.values()), number
+
+
+def _of_error(match: Match, projects: Mapping[str, str]) -> Symptom:
+    row = match.row
+    addresses = tuple(_project_address(address, projects) for address in match.addresses)
+    return Symptom(0, "", row.get("meaning", ""), tuple(row.get("rules", ())), addresses, row["source"])
+
+
+def _breakages(matrix: Matrix) -> dict[str, Symptom]:
+    """Return the error texts of known breakages; several pairs of packages may show themselves by one text."""
+    rows: dict[str, list[Row]] = {}
+    for row in matrix.rows("breakages", "breakage"):
+        if len(row["error"]) > SHORTEST:
+            rows.setdefault(row["error"], []).append(row)
+    return {error: _of_breakages(alike) for error, alike in rows.items()}
+
+
+def _of_breakages(rows: Sequence[Row]) -> Symptom:
+    names = dict.fromkeys(
+        name for row in rows for name in (row.get("blame", row["with"]), row["with"], row["package"])
+    )
+    addresses = tuple(f"package.{manager}.{name}" for name in names for manager in ("pip", "conda"))
+    pairs = [f"{row['package']} {row['affected']} with {row['with']} {row['with_versions']}" for row in rows]
+    more = f" or {len(pairs) - 3} other pairs" if len(pairs) > 3 else ""
+    meaning = f"known not to work: {' or '.join(pairs[:3])}{more}"
+    return Symptom(0, "", meaning, ("known-breakage",), addresses, rows[0]["source"])
+
+
+def _pointed(symptoms: Sequence[Symptom]) -> tuple[Pointed, ...]:
+    """Return each rule once, by the first error that names it, in the order of the errors."""
+    names = {rule.name for rule in all_rules()}
+    found: dict[str, Pointed] = {}
+    for symptom in symptoms:
+        for rule in symptom.rules:
+            if rule in names:
+                found.setdefault(rule, Pointed(rule, symptom))
+    return tuple(found.values())
+
+
+def _confirmed(
+    findings: Sequence[Finding], symptoms: Sequence[Symptom]
+) -> tuple[tuple[Finding, Symptom], ...]:
+    """Return the findings that an error points to: those at an address that it names before the rest.
+
+    A rule that judges every package finds many things; where the error names a package and one of the
+    rule's findings is about it, the others are not what the log speaks of.
+    """
+    found: dict[int, tuple[int, int, Finding, Symptom]] = {}
+    for place, symptom in enumerate(symptoms):
+        at = [place for place, each in enumerate(findings) if _about(each, symptom.addresses)]
+        by_rule = [number for number, each in enumerate(findings) if each.rule in symptom.rules]
+        both = [number for number in by_rule if number in at]
+        for number in both or by_rule or [each for each in at if findings[each].severity == "error"]:
+            found.setdefault(number, (0 if number in both else 1, place, findings[number], symptom))
+    ordered = sorted(found.items(), key=lambda item: (item[1][0], item[0]))
+    return tuple((finding, symptom) for _, (_, _, finding, symptom) in ordered)
+
+
+def _about(finding: Finding, addresses: Sequence[str]) -> bool:
+    subjects = (finding.subject, *(each.address for each in finding.evidence))
+    return any(
+        covers(address, subject) or covers(subject, address) for address in addresses for subject in subjects
+    )
+
+
+_FRAMEWORK = "framework|package.pip.torch|package.conda.pytorch|package.pip.jax|package.pip.tensorflow"
+_PACKAGES = "package.pip|package.conda"
+_OF_LAYER = {
+    "driver": ("driver.version|driver.cuda|driver.kernel_module",),
+    "cuda": (_FRAMEWORK, "library"),
+    "gpu": ("gpu", _FRAMEWORK),
+    "cudnn": ("library.cudnn|package.pip.nvidia-cudnn-*", _FRAMEWORK),
+    "nccl": ("library.nccl|package.pip.nvidia-nccl-*", _FRAMEWORK),
+    "framework": (_FRAMEWORK,),
+    "package": (_PACKAGES,),
+    "python": ("python.version|python.abi",),
+    "os": ("os",),
+    "container": ("container",),
+    "environment": ("environ",),
+}
+_OF_RULE = {
+    "driver-missing": ("gpu", "driver"),
+    "driver-too-old-for-cuda": ("driver.version|driver.cuda", "framework.*.cuda|library.cudart"),
+    "driver-too-old-for-gpu": ("driver.version", "gpu"),
+    "driver-dropped-gpu": ("driver.version", "gpu"),
+    "driver-kernel-user-mismatch": ("driver.version", "driver.kernel_module"),
+    "kernel-module-blocked": ("driver.flavor|host.secure_boot", "gpu"),
+    "fabric-manager-mismatch": ("driver.version", "driver.fabric_manager"),
+    "compat-libcuda-unsupported": ("driver.compat|driver.libcuda|library.cuda-compat",),
+    "libcuda-stub-loaded": ("driver.libcuda|library.cuda",),
+    "device-node-missing": ("driver",),
+    "cuda-ptx-too-new": ("driver.version|driver.cuda", _FRAMEWORK),
+    "toolkit-framework-mismatch": ("toolkit|compiler.nvcc", _FRAMEWORK),
+    "toolkit-gpu-unsupported": ("toolkit|compiler.nvcc", "gpu"),
+    "host-compiler-unsupported": ("toolkit|compiler.nvcc", "compiler.gcc|compiler.cxx"),
+    "gpu-hidden": ("gpu", "environ|container.visible_devices"),
+    "cpu-build-installed": ("gpu|driver.version", _FRAMEWORK),
+    "framework-python-unsupported": ("python.version|python.abi", _FRAMEWORK),
+    "requirement-unmet": ("requires", _PACKAGES),
+    "numpy-abi": ("package.pip.numpy|package.conda.numpy",),
+    "conda-pip-overlap": ("package.conda", "package.pip"),
+    "openmp-duplicated": ("library.openmp",),
+    "libc-too-old": ("os.libc", "framework.*.needs"),
+    "libstdcxx-too-old": ("os.libstdcxx|library.libstdcxx", "framework.*.needs"),
+    "cpu-feature-missing": ("host.cpu_level|host.cpu",),
+    "container-without-gpu": ("container", "driver"),
+    "container-toolkit-mismatch": ("container.toolkit",),
+    "image-requirement-unmet": ("container.require", "driver.version|driver.cuda"),
+    "memory-lock-small": ("host.memlock_kib",),
+    "peer-to-peer-hazard": ("host.iommu|host.pcie_acs", "gpu"),
+    "wsl-driver-conflict": ("host.platform",),
+    "shared-memory-small": ("host.shm_gib",),
+}
+"""The facts that a rule needs to say something, alternatives with "|" between; by rule, else by its layer."""
+
+
+def lacking(rule: str, manifest: Manifest) -> tuple[str, ...]:
+    """Return the addresses of facts that a rule would need and that a stack neither has nor knows to be absent."""
+    layers = {each.name: each.layer for each in all_rules()}
+    needs = _OF_RULE.get(rule) or _OF_LAYER.get(layers.get(rule, ""), ())
+    have = facts(manifest)
+    have.update((f"requires.{name}", True) for name in manifest.requires)
+    stack = Stack(manifest)
+    missing = []
+    for group in needs:
+        addresses = group.split("|")
+        if any(_held(address, have) for address in addresses):
+            continue
+        if stack.partial or any(_unseen(stack, address) for address in addresses):
+            missing.append(addresses[0])
+    return tuple(missing)
+
+
+def _held(wanted: str, have: Iterable[str]) -> bool:
+    return any(covers(wanted, address) for address in have)
+
+
+def _unseen(stack: Stack, address: str) -> bool:
+    plain = address.partition(".*")[0]
+    return stack.unobserved(plain) is not None
