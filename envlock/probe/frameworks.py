@@ -446,7 +446,7 @@ def _local_version(version: str, facts: Dict[str, Any]) -> None:
     cuda = re.search(r"cu(?:da)?(\d{2})(\d{0,2})", local)
     if cuda and "cuda" not in facts:
         facts["cuda"] = cuda.group(1) + ("." + cuda.group(2) if cuda.group(2) else "")
-    elif re.search(r"(?:^|\.)cpu(?:$|\.)", local):
+    elif re.search(r"(?:^|\.|pt\d+)cpu(?:$|\.)", local):
         facts["cuda"] = ""
     torch = re.search(r"torch(\d+\.\d+(?:\.\d+)?)", local) or re.search(
         r"pt(\d)\.?(\d{1,2})(?=cu|cpu|$)", local

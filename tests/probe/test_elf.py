@@ -97,9 +97,8 @@ def test_system_libraries_read_as_readelf_reads_them(name):
         assert list(elf.needed) == re.findall(r"\(NEEDED\).*\[(.*)\]", told)
         assert [elf.soname] == re.findall(r"\(SONAME\).*\[(.*)\]", told)
         needed = read_needed_versions(file, elf)
-        assert sorted(version for versions in needed.values() for version in versions) == sorted(
-            re.findall(r"Name: (\S+)  Flags", needs)
-        )
+        versions = [version for names in needed.values() for version in names]
+        assert sorted(versions) == sorted(re.findall(r"Name: (\S+)  Flags", needs))
         defined = [
             name
             for flags, name in re.findall(r"Flags: (\S+).*?Index: \d+  Cnt: \d+  Name: (\S+)", definitions)

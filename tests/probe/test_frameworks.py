@@ -1,0 +1,289 @@
+"""What frameworks were built with, from files as they lie in real wheels, and what they would load."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from envlock.probe.frameworks import parse_assignments, parse_dictionary, read_frameworks
+from envlock.roots.folder import FolderRoot
+from envlock.roots.live import LiveRoot
+from tests.elf_support import make_dist, make_library, make_torch, needs_gcc
+from tests.probe.test_fatbin import CUBIN, PTX, entry, fat_binary
+
+
+@pytest.fixture
+def site(tmp_path):
+    folder = tmp_path / "lib/python3.11/site-packages"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def frameworks(site: Path, environ=None, program: str = ""):
+    target = SimpleNamespace(prefix=str(site.parents[2]), site_packages=[str(site)], base_executable=program)
+    return read_frameworks(LiveRoot(environ or {}), target)
+
+
+@needs_gcc
+def test_torch_from_its_text_its_pins_and_its_binaries(site):
+    make_torch(site)
+    torch = frameworks(site).facts["framework"]["torch"]
+    assert set(torch.pop("needs")) == {"libc"}
+    assert torch == {
+        "version": "2.4.0+cu124",
+        "cuda": "12.4",
+        "hip": "",
+        "source": "pip",
+        "cudnn": "9.1.0",
+        "nccl": "2.20.5",
+        "cxx11_abi": False,
+    }
+
+
+@needs_gcc
+def test_what_no_search_finds_is_named(site):
+    make_torch(site)
+    (site / "nvidia/nccl/lib/libnccl.so.2").unlink()
+    (site / "nvidia/cuda_runtime/lib/libcudart.so.12").unlink()
+    needs = frameworks(site).facts["framework"]["torch"]["needs"]
+    assert needs["library"].split(", ") == ["libnccl.so.2", "libcudart.so.12"]
+
+
+@needs_gcc
+def test_what_the_driver_brings_is_not_called_missing(site):
+    make_torch(site)
+    driver = make_library(site / "libcuda.so.1", soname="libcuda.so.1")
+    make_library(site / "torch/lib/libcaffe2_nvrtc.so", [driver])
+    driver.unlink()
+    assert "library" not in frameworks(site).facts["framework"]["torch"]["needs"]
+
+
+@needs_gcc
+def test_gpu_code_is_read_from_the_binary(site):
+    make_torch(site)
+    blob = site / "code.bin"
+    blob.write_bytes(
+        fat_binary(entry(CUBIN, 80), entry(CUBIN, 90), entry(PTX, 90)) * 3
+        + fat_binary(entry(CUBIN, 80), entry(CUBIN, 89))
+    )
+    source = f'__asm__(".section .nv_fatbin,\\"a\\"\\n.incbin \\"{blob}\\"\\n.text");'
+    make_library(site / "torch/lib/libtorch_cuda.so", soname="libtorch_cuda.so", source=source)
+    torch = frameworks(site).facts["framework"]["torch"]
+    assert torch["archs"] == ["sm_80", "sm_90"]
+    assert torch["ptx"] == ["compute_90"]
+
+
+@needs_gcc
+def test_what_was_read_once_is_remembered_until_the_file_changes(site, tmp_path):
+    make_torch(site)
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    first = frameworks(site, environ).facts
+    cache = tmp_path / "cache/envlock/files.json"
+    held = json.loads(cache.read_text())
+    for key, value in held["files"].items():
+        if key.startswith("binary:"):
+            held["files"][key] = {**value, "archs": {"sm_99": 1}}
+    cache.write_text(json.dumps(held))
+    assert frameworks(site, environ).facts["framework"]["torch"]["archs"] == ["sm_99"]
+    for path in (site / "torch").rglob("*.so"):
+        path.write_bytes(path.read_bytes() + b"\0")
+    assert frameworks(site, environ).facts == first
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema": "envlock-files/1", "files": []}', "[" * 100_000]
+)
+def test_a_broken_cache_costs_nothing(site, tmp_path, content):
+    make_torch(site)
+    cache = tmp_path / "cache/envlock/files.json"
+    cache.parent.mkdir(parents=True)
+    cache.write_text(content)
+    assert (
+        frameworks(site, {"XDG_CACHE_HOME": str(tmp_path / "cache")}).facts["framework"]["torch"]["cuda"]
+        == "12.4"
+    )
+    assert frameworks(site, {"XDG_CACHE_HOME": "/proc/nowhere"}).facts["framework"]["torch"]["cuda"] == "12.4"
+
+
+def test_a_cpu_build_says_so(site):
+    (site / "torch").mkdir()
+    (site / "torch/version.py").write_text(
+        "__version__ = '2.4.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
+    )
+    make_dist(site, "torch", "2.4.0+cpu")
+    torch = frameworks(site).facts["framework"]["torch"]
+    assert torch == {"version": "2.4.0+cpu", "cuda": "", "hip": "", "source": "pip"}
+
+
+def test_a_conda_build_is_read_from_its_build_string(site):
+    prefix = site.parents[2]
+    (prefix / "conda-meta").mkdir()
+    (prefix / "conda-meta/pytorch-2.4.0-py3.11_cuda12.4_cudnn9.1.0_0.json").write_text("{}")
+    (site / "torch").mkdir()
+    (site / "torch/version.py").write_text("__version__ = '2.4.0'\ncuda = '12.4'\nhip = None\n")
+    (make_dist(site, "torch", "2.4.0") / "INSTALLER").write_text("conda\n")
+    torch = frameworks(site).facts["framework"]["torch"]
+    assert (torch["source"], torch["cudnn"], torch["cuda"]) == ("conda", "9.1.0", "12.4")
+
+
+def test_version_files_of_torch_are_text(site):
+    """As setup.py wrote them over the years; what is no assignment is not evaluated."""
+    assert parse_assignments("__version__ = '1.13.1+cu117'\ndebug = False\ncuda = '11.7'\nhip = None\n") == {
+        "__version__": "1.13.1+cu117",
+        "debug": "False",
+        "cuda": "11.7",
+        "hip": None,
+    }
+    assert parse_assignments("__version__ = __import__('os').system('x')\n  cuda = '1'\n") == {}
+
+
+BUILD_INFO = """
+build_info = collections.OrderedDict([('cpu_compiler', '/usr/lib/llvm-18/bin/clang')])
+build_info = {
+    "cpu_compiler": "/usr/lib/llvm-18/bin/clang",
+    "cuda_compute_capabilities": [
+        "sm_60", "sm_70", "sm_80", "sm_89", "compute_90"
+    ],
+    "cuda_version": "12.5.1",
+    "cudnn_version": "9",
+    "is_cuda_build": True,
+    "is_rocm_build": False
+}
+"""
+
+
+def test_tensorflow_tells_its_build_in_a_dictionary(site):
+    (site / "tensorflow/python/platform").mkdir(parents=True)
+    (site / "tensorflow/python/platform/build_info.py").write_text(BUILD_INFO)
+    make_dist(
+        site,
+        "tensorflow",
+        "2.19.0",
+        metadata="Requires-Dist: nvidia-cudnn-cu12==9.3.0.75; extra == 'and-cuda'\n",
+    )
+    assert frameworks(site).facts["framework"]["tensorflow"] == {
+        "version": "2.19.0",
+        "source": "pip",
+        "cuda": "12.5.1",
+        "cudnn": "9",
+        "archs": ["sm_60", "sm_70", "sm_80", "sm_89"],
+        "ptx": ["compute_90"],
+    }
+    assert parse_dictionary("{'is_cuda_build': False}") == {"is_cuda_build": "False"}
+
+
+def test_jax_takes_its_cuda_from_the_plugin(site):
+    for name in ("jax", "jaxlib"):
+        (site / name).mkdir()
+        make_dist(site, name, "0.4.35")
+    make_dist(
+        site,
+        "jax-cuda12-plugin",
+        "0.4.35",
+        metadata="Requires-Dist: nvidia-cudnn-cu12<10.0,>=9.1; extra == 'with-cuda'\n",
+    )
+    found = frameworks(site).facts["framework"]
+    assert found["jax"] == {"version": "0.4.35", "source": "pip", "cuda": "12", "cudnn": "9.1"}
+    assert found["jaxlib"] == {"version": "0.4.35", "source": "pip"}
+
+
+@pytest.mark.parametrize(
+    ("version", "facts"),
+    [
+        ("0.4.25+cuda12.cudnn89", {"cuda": "12", "cudnn": "8.9"}),
+        ("0.4.7+cuda11.cudnn86", {"cuda": "11", "cudnn": "8.6"}),
+        ("0.4.25", {"cuda": ""}),
+    ],
+)
+def test_older_jaxlib_names_its_cuda_in_the_local_version(site, version, facts):
+    (site / "jaxlib").mkdir()
+    make_dist(site, "jaxlib", version)
+    found = frameworks(site).facts["framework"]["jaxlib"]
+    assert {key: found[key] for key in facts} == facts
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "facts"),
+    [
+        (
+            "flash-attn",
+            "2.7.4.post1+cu12torch2.6cxx11abiFALSE",
+            {"cuda": "12", "built_for": {"torch": "2.6"}, "cxx11_abi": False},
+        ),
+        ("torch-scatter", "2.1.2+pt24cu121", {"cuda": "12.1", "built_for": {"torch": "2.4"}}),
+        ("torch-scatter", "2.1.2+pt113cpu", {"cuda": "", "built_for": {"torch": "1.13"}}),
+        ("torchvision", "0.19.0+cu124", {"cuda": "12.4"}),
+        ("mamba-ssm", "2.2.4", {}),
+    ],
+)
+def test_extensions_tell_what_they_were_built_for_in_their_version(site, name, version, facts):
+    make_dist(site, name, version)
+    assert frameworks(site).facts["framework"][name] == {"version": version, "source": "pip", **facts}
+
+
+def test_an_exact_requirement_of_torch_is_what_an_extension_was_built_for(site):
+    make_dist(site, "vllm", "0.6.3", metadata="Requires-Dist: numpy<2.0.0\nRequires-Dist: torch==2.4.0\n")
+    assert frameworks(site).facts["framework"]["vllm"]["built_for"] == {"torch": "2.4.0"}
+    make_dist(site, "torchaudio", "2.4.0", metadata="Requires-Dist: torch>=2.0\n")
+    assert "built_for" not in frameworks(site).facts["framework"]["torchaudio"]
+
+
+def test_xformers_tells_its_build_in_json(site):
+    (site / "xformers").mkdir()
+    (site / "xformers/cpp_lib.json").write_text(
+        '{"version": {"cuda": 1208, "hip": null, "torch": "2.7.0+cu128", "python": "3.9.21"}}'
+    )
+    make_dist(site, "xformers", "0.0.30", metadata="Requires-Dist: torch==2.7.0\n")
+    xformers = frameworks(site).facts["framework"]["xformers"]
+    assert (xformers["cuda"], xformers["built_for"]) == ("12.8", {"torch": "2.7.0+cu128"})
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("symbol", "abi"),
+    [
+        (
+            "_ZN3c106detail14torchCheckFailEPKcS2_jRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE",
+            True,
+        ),
+        ("_ZN3c106detail14torchCheckFailEPKcS2_jRKSs", False),
+        ("_ZN3c104cuda29c10_cuda_check_implementationEiPKcS2_ib", None),
+    ],
+)
+def test_the_abi_of_an_extension_is_that_of_the_symbols_it_asks_for(site, symbol, abi):
+    source = f'int ask(void) __asm__("{symbol}"); int use(void) {{ return ask(); }}'
+    make_library(site / "flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so", source=source)
+    make_dist(site, "flash-attn", "2.7.4")
+    assert frameworks(site).facts["framework"]["flash-attn"].get("cxx11_abi") is abi
+
+
+@needs_gcc
+def test_needed_symbol_versions_are_the_newest_of_all_binaries(site):
+    make_torch(site)
+    source = "#include <pthread.h>\nint use(pthread_t t) { return pthread_join(t, 0); }"
+    make_library(site / "torch/lib/libtorch_cpu.so", source=source)
+    assert frameworks(site).facts["framework"]["torch"]["needs"]["libc"].startswith("glibc 2.")
+
+
+@needs_gcc
+def test_a_damaged_binary_costs_its_own_facts(site):
+    make_torch(site)
+    (site / "torch/lib/libtorch_cuda.so").write_bytes(b"\x7fELF" + b"\xff" * 200)
+    seen = frameworks(site)
+    assert seen.facts["framework"]["torch"]["cudnn"] == "9.1.0"
+    assert "libtorch_cuda.so" in seen.unobserved["framework.torch.archs"]
+
+
+@needs_gcc
+def test_a_folder_reads_like_the_machine_itself(site, tmp_path):
+    make_torch(site)
+    target = SimpleNamespace(prefix="/", site_packages=["/lib/python3.11/site-packages"], base_executable="")
+    seen = read_frameworks(FolderRoot(str(tmp_path)), target)
+    torch = seen.facts["framework"]["torch"]
+    assert (torch["version"], torch["cxx11_abi"]) == ("2.4.0+cu124", False)
+
+
+def test_without_a_python_there_is_a_reason():
+    assert "framework" in read_frameworks(LiveRoot({}), None).unobserved

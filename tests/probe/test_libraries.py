@@ -1,0 +1,273 @@
+"""Copies of native libraries: found once each, with version, owner, and the frameworks that end at them."""
+
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from envlock.probe.libraries import decode_cuda, decode_cudnn, decode_nccl, read_libraries, which
+from envlock.probe.root import UnobservableError
+from envlock.roots.folder import FolderRoot
+from envlock.roots.live import LiveRoot
+from tests.elf_support import (
+    NCCL_TEXT,
+    make_dist,
+    make_library,
+    make_nvidia_wheels,
+    make_program,
+    make_torch,
+    needs_gcc,
+    really_loaded,
+)
+
+
+@pytest.fixture
+def site(tmp_path):
+    folder = tmp_path / "venv/lib/python3.11/site-packages"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def target_of(site: Path, program: str = ""):
+    return SimpleNamespace(prefix=str(site.parents[2]), site_packages=[str(site)], base_executable=program)
+
+
+def libraries(site: Path, environ=None, name: str = "", program: str = ""):
+    """The rows below the test's own folder; what the machine itself has is left out."""
+    rows = read_libraries(LiveRoot(environ or {}), target_of(site, program)).facts.get("library", [])
+    here = str(site.parents[3])
+    return [row for row in rows if row["path"].startswith(here) and name in ("", row["name"])]
+
+
+@needs_gcc
+def test_wheels_are_told_by_their_records(site):
+    made = make_nvidia_wheels(site)
+    rows = {row["name"]: row for row in libraries(site)}
+    assert rows["cudnn"] == {
+        "name": "cudnn",
+        "version": "9.1.0.70",
+        "soname": "libcudnn.so.9",
+        "path": str(made["cudnn"]),
+        "provider": "pip:nvidia-cudnn-cu12",
+        "cuda": "12",
+    }
+    assert (rows["nccl"]["version"], rows["nccl"]["cuda"]) == ("2.20.5", "12.4")
+    assert rows["cudart"]["provider"] == "pip:nvidia-cuda-runtime-cu12"
+    assert len(rows) == 4
+
+
+@needs_gcc
+@pytest.mark.parametrize("kind", ["rpath", "runpath"])
+def test_used_by_follows_the_real_search_order(site, tmp_path, kind):
+    """LD_LIBRARY_PATH beats a RUNPATH and not an RPATH; the real loader is asked as well."""
+    module = make_torch(site, kind)
+    decoy = make_library(tmp_path / "cuda/lib64/libcudnn.so.9.8.0", soname="libcudnn.so.9")
+    (decoy.parent / "libcudnn.so.9").symlink_to(decoy.name)
+    program = make_program(tmp_path / "bin/python3.11")
+    environ = {"LD_LIBRARY_PATH": str(decoy.parent)}
+    rows = libraries(site, environ, "cudnn", str(program))
+    assert [row["version"] for row in rows] == ["9.8.0", "9.1.0.70"]
+    users = {os.path.realpath(row["path"]) for row in rows if row.get("used_by") == ["torch"]}
+    deps = site / "torch/lib/libtorch_global_deps.so"
+    assert users & really_loaded(program, [deps, module], environ) == users
+    assert users == {str(decoy if kind == "runpath" else site / "nvidia/cudnn/lib/libcudnn.so.9")}
+
+
+@needs_gcc
+def test_which_tells_the_winner_and_why(site, tmp_path):
+    make_torch(site)
+    decoy = make_library(tmp_path / "cuda/lib64/libcudnn.so.9", soname="libcudnn.so.9")
+    answer = which(LiveRoot({"LD_LIBRARY_PATH": f"/none:{decoy.parent}"}), target_of(site), "cudnn")
+    assert {copy.path for copy in answer.copies} >= {str(decoy), str(site / "nvidia/cudnn/lib/libcudnn.so.9")}
+    assert (answer.searches[0].framework, answer.searches[0].winner) == ("torch", str(decoy))
+    assert answer.searches[0].how == f"LD_LIBRARY_PATH entry 2 ({decoy.parent})"
+    by_soname = which(LiveRoot({}), target_of(site), "libcudnn.so.9", "torch")
+    assert by_soname.searches[0].how == "RUNPATH $ORIGIN/../../nvidia/cudnn/lib of libtorch_cuda.so"
+
+
+@needs_gcc
+def test_torch_preloads_the_wheels_when_its_search_fails(site, tmp_path):
+    """Installed apart (torch in one folder, nvidia wheels in another), only the preload finds them."""
+    other = tmp_path / "venv/lib/python3.11/other"
+    make_torch(site)
+    (site / "nvidia").rename(tmp_path / "nvidia")
+    other.mkdir()
+    (tmp_path / "nvidia").rename(other / "nvidia")
+    target = SimpleNamespace(
+        prefix=str(tmp_path / "venv"), site_packages=[str(site), str(other)], base_executable=""
+    )
+    rows = read_libraries(LiveRoot({}), target).facts["library"]
+    used = {row["name"]: row["path"] for row in rows if row.get("used_by")}
+    assert used["cudart"] == str(other / "nvidia/cuda_runtime/lib/libcudart.so.12")
+    assert used["cudnn"] == str(other / "nvidia/cudnn/lib/libcudnn.so.9")
+
+
+@needs_gcc
+def test_sublibraries_from_elsewhere_are_reported(site, tmp_path):
+    """A complete cuDNN beside a main library without parts of its own: the parts of the other are taken."""
+    make_torch(site, kind="rpath")
+    for path in (site / "nvidia/cudnn/lib").glob("libcudnn_*"):
+        path.unlink()
+    folder = tmp_path / "cuda/lib64"
+    for part in ("graph", "ops"):
+        make_library(folder / f"libcudnn_{part}.so.9.8.0", soname=f"libcudnn_{part}.so.9")
+        (folder / f"libcudnn_{part}.so.9").symlink_to(f"libcudnn_{part}.so.9.8.0")
+    rows = libraries(site, {"LD_LIBRARY_PATH": str(folder)}, "cudnn")
+    assert [(row["soname"][:12], row["version"], row.get("used_by")) for row in rows] == [
+        ("libcudnn_gra", "9.8.0", ["torch"]),
+        ("libcudnn.so.", "9.1.0.70", ["torch"]),
+    ]
+
+
+@needs_gcc
+def test_sublibraries_of_one_version_are_no_copies_of_their_own(site, tmp_path):
+    folder = tmp_path / "cuda/lib64"
+    for stem in ("libcudnn", "libcudnn_graph", "libcudnn_ops"):
+        make_library(folder / f"{stem}.so.9.8.0", soname=f"{stem}.so.9")
+    assert [row["soname"] for row in libraries(site, {"LD_LIBRARY_PATH": str(folder)})] == [
+        "libcudnn.so.9.8.0"
+    ]
+    (folder / "libcudnn_ops.so.9.8.0").rename(folder / "libcudnn_ops.so.9.1.0")
+    rows = libraries(site, {"LD_LIBRARY_PATH": str(folder)})
+    assert [row["version"] for row in rows] == ["9.8.0", "9.1.0"]
+
+
+@needs_gcc
+def test_bundled_libraries_belong_to_their_wheel(site):
+    make_library(
+        site / "numpy.libs/libscipy_openblas64_-99b71e71.so", soname="libscipy_openblas64_-99b71e71.so"
+    )
+    make_library(site / "scikit_learn.libs/libgomp-a34b3233.so.1.0.0", soname="libgomp-a34b3233.so.1.0.0")
+    make_dist(site, "numpy", "2.0.0")
+    make_dist(site, "scikit-learn", "1.5.0")
+    rows = libraries(site)
+    assert [(row["name"], row["provider"], row["used_by"]) for row in rows] == [
+        ("openblas", "pip:numpy", ["numpy"]),
+        ("openmp", "pip:scikit-learn", ["scikit-learn"]),
+    ]
+
+
+@needs_gcc
+def test_a_conda_package_owns_what_its_record_lists(site):
+    prefix = site.parents[2]
+    make_library(prefix / "lib/libcudnn.so.9.1.1", soname="libcudnn.so.9")
+    (prefix / "lib/libcudnn.so.9").symlink_to("libcudnn.so.9.1.1")
+    (prefix / "conda-meta").mkdir()
+    record = '{"name": "libcudnn", "files": [\n "lib/libcudnn.so.9",\n "lib/libcudnn.so.9.1.1"]}'
+    (prefix / "conda-meta/libcudnn-9.1.1.17-hb9fcca7_0.json").write_text(record)
+    (prefix / "conda-meta/cudnn-9.1.1.17-cuda12_0.json").write_text('{"name": "cudnn", "files": []}')
+    (row,) = libraries(site)
+    assert (row["provider"], row["version"]) == ("conda:libcudnn", "9.1.1.17")
+    assert row["path"] == str(prefix / "lib/libcudnn.so.9")
+
+
+class Asked(LiveRoot):
+    """A live root whose libraries answer with fixed numbers."""
+
+    def __init__(self, answer, environ) -> None:
+        super().__init__(environ)
+        self.answer = answer
+        self.questions: list[list[str]] = []
+
+    def ask(self, question, arguments=(), timeout=10.0):
+        self.questions.append([question, *arguments])
+        if self.answer is None:
+            raise UnobservableError("the library child was ended by signal 11")
+        return {"version": self.answer}
+
+
+@needs_gcc
+def test_headers_beside_a_library_tell_its_version_and_nobody_is_asked(site, tmp_path):
+    make_library(tmp_path / "opt/lib/libcudnn.so.8", soname="libcudnn.so.8")
+    (tmp_path / "opt/include").mkdir()
+    (tmp_path / "opt/include/cudnn_version.h").write_text(
+        "#define CUDNN_MAJOR 8\n#define CUDNN_MINOR 9\n#define CUDNN_PATCHLEVEL 7\n"
+    )
+    root = Asked(8907, {"LD_LIBRARY_PATH": str(tmp_path / "opt/lib")})
+    rows = read_libraries(root, target_of(site)).facts["library"]
+    assert [row["version"] for row in rows if row["path"].startswith(str(tmp_path))] == ["8.9.7"]
+    assert not [question for question in root.questions if str(tmp_path) in question[1]]
+
+
+@needs_gcc
+def test_only_a_library_that_nothing_else_knows_is_asked(site, tmp_path):
+    path = make_library(tmp_path / "opt/lib/libcudnn.so.8", soname="libcudnn.so.8")
+    environ = {"LD_LIBRARY_PATH": str(tmp_path / "opt/lib")}
+    root = Asked(8907, environ)
+    rows = read_libraries(root, target_of(site)).facts["library"]
+    assert [row["version"] for row in rows if row["path"] == str(path)] == ["8.9.7"]
+    silent = read_libraries(Asked(None, environ), target_of(site))
+    assert "signal 11" in silent.unobserved["library.cudnn.version"]
+
+
+@needs_gcc
+def test_a_real_child_answers(site, tmp_path):
+    """A library with NCCL's function and no version text; a crash in it is survived."""
+    source = "int ncclGetVersion(int *number) { *number = 22005; return 0; }"
+    make_library(tmp_path / "opt/lib/libnccl.so.2", soname="libnccl.so.2", source=source)
+    environ = {"LD_LIBRARY_PATH": str(tmp_path / "opt/lib")}
+    assert [row["version"] for row in libraries(site, environ, "nccl")] == ["2.20.5"]
+    make_library(
+        tmp_path / "bad/lib/libnccl.so.2",
+        soname="libnccl.so.2",
+        source="int ncclGetVersion(int *n) { *(int *)0 = 1; return 0; }",
+    )
+    seen = read_libraries(LiveRoot({"LD_LIBRARY_PATH": str(tmp_path / "bad/lib")}), target_of(site))
+    assert "signal" in seen.unobserved["library.nccl.version"]
+
+
+@needs_gcc
+def test_an_image_holds_its_copies_too(tmp_path):
+    """A folder root: toolkit and compat libraries, ld.so.conf instead of a cache, the system's libstdc++."""
+    cuda = tmp_path / "usr/local/cuda-12.4"
+    make_library(cuda / "lib64/libcudart.so.12.4.127", soname="libcudart.so.12")
+    (cuda / "lib64/libcudart.so.12").symlink_to("libcudart.so.12.4.127")
+    (tmp_path / "usr/local/cuda").symlink_to("cuda-12.4")
+    make_library(cuda / "compat/libcuda.so.550.54.15", soname="libcuda.so.1")
+    (cuda / "compat/libcuda.so.1").symlink_to("libcuda.so.550.54.15")
+    make_library(tmp_path / "usr/lib/x86_64-linux-gnu/libcuda.so.535.54", soname="libcuda.so.1")
+    source = NCCL_TEXT % "2.21.5+cuda12.4"
+    make_library(
+        tmp_path / "usr/lib/x86_64-linux-gnu/libnccl.so.2.21.5", soname="libnccl.so.2", source=source
+    )
+    rows = read_libraries(FolderRoot(str(tmp_path)), None).facts["library"]
+    assert [(row["name"], row["version"], row.get("cuda"), row["path"]) for row in rows] == [
+        ("cuda-compat", "550.54.15", "12.4", "/usr/local/cuda-12.4/compat/libcuda.so.1"),
+        ("cudart", "12.4.127", None, "/usr/local/cuda-12.4/lib64/libcudart.so.12"),
+        ("nccl", "2.21.5", "12.4", "/usr/lib/x86_64-linux-gnu/libnccl.so.2.21.5"),
+    ]
+
+
+def test_the_systems_libstdcxx_is_told_by_its_symbols(site):
+    found = subprocess.run(
+        ["sh", "-c", "ldconfig -p 2>/dev/null"], text=True, capture_output=True, check=False
+    ).stdout
+    if "libstdc++.so.6 " not in found:
+        pytest.skip("no libstdc++ in ld.so.cache")
+    rows = read_libraries(LiveRoot({}), target_of(site)).facts["library"]
+    versions = [row["version"] for row in rows if row["name"] == "libstdcxx"]
+    assert versions
+    assert all(version.startswith("GLIBCXX_3.4.") for version in versions)
+
+
+@pytest.mark.parametrize(
+    ("decode", "number", "version"),
+    [
+        (decode_cudnn, 90100, "9.1.0"),
+        (decode_cudnn, 92801, "9.28.1"),
+        (decode_cudnn, 8907, "8.9.7"),
+        (decode_cudnn, 7605, "7.6.5"),
+        (decode_cudnn, 3, ""),
+        (decode_nccl, 22005, "2.20.5"),
+        (decode_nccl, 21304, "2.13.4"),
+        (decode_nccl, 2804, "2.8.4"),
+        (decode_nccl, -1, ""),
+        (decode_cuda, 12080, "12.8"),
+        (decode_cuda, 11000, "11.0"),
+        (decode_cuda, 0, ""),
+    ],
+)
+def test_numbers_that_libraries_answer_with(decode, number, version):
+    assert decode(number) == version
