@@ -1,6 +1,7 @@
 """Pasted reports and the travelling probe, as a user runs them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ def test_a_paste_becomes_a_manifest_that_can_be_checked_and_compared(tmp_path):
 
 
 def test_a_paste_and_a_manifest_through_pipes():
-    command = f"{sys.executable} -m envlock diff <({sys.executable} -m envlock import {REPORT}) <(cat {EXAMPLES / 'train-h100.toml'})"
+    envlock = f"{sys.executable} -m envlock"
+    command = f"{envlock} diff <({envlock} import {REPORT}) <(cat {EXAMPLES / 'train-h100.toml'})"
     done = subprocess.run(["bash", "-c", command], cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "differences (mine -> theirs)" in done.stdout
@@ -51,7 +53,8 @@ def test_the_probe_runs_from_standard_input_on_any_python_and_sees_what_a_captur
         pytest.skip(f"CPython {version} is not on this machine")
     probe = run("probe").stdout
     here = Path(sys.prefix)
-    (tmp_path / "node.json").write_text(observed(python, probe, "--prefix", str(here)))
+    environ = {**os.environ, "PYTHONPATH": str(TOP)}  # as the other command has it: it is a fact
+    (tmp_path / "node.json").write_text(observed(python, probe, "--prefix", str(here), env=environ))
     far = run("capture", "--from", tmp_path / "node.json", "--reproducible")
     near = run("capture", "--prefix", here, "--reproducible")
     assert far.stdout == near.stdout
