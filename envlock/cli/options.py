@@ -21,11 +21,23 @@ JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schemas/report.schema.json)."
 )
 OUTPUT = click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of standard output.")
+
+
+def _with_project_file(
+    _context: click.Context, _option: click.Parameter, files: tuple[str, ...]
+) -> tuple[str, ...]:
+    from envlock.matrix.loader import project_files
+
+    return (*project_files(""), *files)
+
+
 MATRIX = click.option(
     "--matrix",
     multiple=True,
     metavar="FILE",
-    help="TOML file with further or changed matrix rows; repeatable.",
+    callback=_with_project_file,
+    help="TOML file with further or changed matrix rows; repeatable. envlock-matrix.toml in the working folder "
+    "counts without being named.",
 )
 
 

@@ -144,6 +144,16 @@ def load(extra: Sequence[str] = ()) -> Matrix:
     return matrix
 
 
+PROJECT_FILE = "envlock-matrix.toml"
+"""A project's own rows: this file in the working folder counts as one more file of the user's, before the others."""
+
+
+def project_files(folder: str) -> list[str]:
+    """Return the matrix file of a project's folder, as a list that is empty where there is none."""
+    path = os.path.join(folder, PROJECT_FILE)
+    return [path] if os.path.isfile(path) else []
+
+
 def _subjects() -> tuple[str, ...]:
     return tuple(sorted(name[:-5] for name in os.listdir(_FOLDER) if name.endswith(".toml")))
 

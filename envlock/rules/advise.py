@@ -6,17 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from envlock.errors import EnvlockError
+from envlock.manifest.model import Gpu, Library, Manifest
 from envlock.manifest.versions import dotted, matches, release, series
 from envlock.matrix.lookup import nvcc_row
 from envlock.rules.builds import Build, builds, torch_install
 from envlock.rules.driver import _below, driver_cuda, driver_floor
-from envlock.rules.gpus import Device, devices, sm
+from envlock.rules.gpus import Device, capability_rows, devices, sm
 from envlock.rules.model import Fix
+from envlock.rules.stack import Stack
 
 if TYPE_CHECKING:
-    from envlock.manifest.model import Library
     from envlock.matrix.loader import Matrix
-    from envlock.rules.stack import Stack
 
 Runs = Literal["yes", "no", "unknown"]
 
@@ -26,6 +27,7 @@ class Reason(NamedTuple):
 
     kind: Literal["no", "unknown", "if"]
     text: str
+    detail: str = ""
 
 
 class Judged(NamedTuple):
@@ -57,9 +59,10 @@ def builds_that_run(stack: Stack, matrix: Matrix, project: str, specifier: str =
 
 
 def _judged(build: Build, stack: Stack, matrix: Matrix) -> Judged:
-    reasons = [*_platform(stack), *_python(build, stack), *_libc(build, stack)]
+    reasons = []
     if build.cuda:
         reasons += [*_driver(build, stack, matrix), *_gpus(build, stack, matrix), *_system(build)]
+    reasons += [*_python(build, stack), *_libc(build, stack), *_platform(stack)]
     for kind in ("no", "unknown"):
         some = tuple(dict.fromkeys(reason for reason in reasons if reason.kind == kind))
         if some:
@@ -85,7 +88,12 @@ def _python(build: Build, stack: Stack) -> Iterator[Reason]:
     if have is None:
         yield Reason("if", f"Python {build.python}")
     elif matches(have, build.python) is False:
-        yield Reason("no", f"it is for Python {build.python}, not {have}")
+        yield Reason("no", f"no wheel for Python {have}", f"it is for {build.python}")
+    elif "<" not in build.python:
+        short = ".".join(have.split(".")[:2])
+        yield Reason(
+            "if", f"{build.project} has wheels for Python {short}", "the matrix has its oldest Python only"
+        )
 
 
 def _libc(build: Build, stack: Stack) -> Iterator[Reason]:
@@ -117,7 +125,9 @@ def _driver(build: Build, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
     if not known:
         yield Reason("unknown", f"the driver that CUDA {build.cuda} needs")
     elif _below(stack, floor, wanted, matrix):
-        yield Reason("no", f"CUDA {build.cuda} needs driver {floor} or newer")
+        # From CUDA 11 on a whole major has one floor: minor-version compatibility.
+        cuda = str(wanted[0]) if wanted[0] >= 11 else build.cuda
+        yield Reason("no", f"CUDA {cuda} needs driver {floor} or newer")
 
 
 def _gpus(build: Build, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
@@ -126,12 +136,23 @@ def _gpus(build: Build, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
         yield Reason("no", "no NVIDIA GPU is there") if stack.absent("gpu", ()) else Reason("unknown", "gpu")
     archs, ptx = _code(build, stack)
     for device in found:
+        yield from _driver_for(device, stack, matrix)
         if device.capability is None:
             yield Reason("unknown", f"the compute capability of {device.name or 'the GPU'}")
         elif archs is not None:
             yield from _code_for(build, device, archs, ptx, stack, matrix)
         else:
             yield from _code_by_toolkit(build, device, matrix)
+
+
+def _driver_for(device: Device, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
+    """Judge the driver's branch by the GPU: too old to know it, or so new that it was dropped."""
+    branch = release(stack.driver.version)[:1]
+    for row in capability_rows(device, matrix.rows("driver", "gpu-support")) if branch else ():
+        if row.get("first_branch") and branch[0] < int(row["first_branch"]):
+            yield Reason("no", f"{device.label} needs driver {row['first_branch']} or newer")
+        if row.get("last_branch") and branch[0] > int(row["last_branch"]):
+            yield Reason("no", f"driver {row['last_branch']} is the last for {device.label}")
 
 
 def _code(build: Build, stack: Stack) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
@@ -170,11 +191,11 @@ def _code_for(
         return
     older = [arch for arch in archs if series(arch) <= series(capability)]
     if ptx is None and older:
-        yield Reason("unknown", f"whether {build.project} {build.label} holds PTX for {sm(capability)}")
+        yield Reason("unknown", f"whether it holds PTX for {sm(capability)}")
         return
     if not any(series(arch) <= series(capability) for arch in ptx or ()):
         ends = f"{sm(archs[0])} to {sm(archs[-1])}" if len(archs) > 1 else sm(archs[0]) if archs else "none"
-        yield Reason("no", f"it holds no code for {sm(capability)} (only {ends})")
+        yield Reason("no", f"it holds no code for {sm(capability)}", f"only {ends}")
         return
     highest = driver_cuda(stack, matrix)
     if not highest:
@@ -198,9 +219,10 @@ def _code_by_toolkit(build: Build, device: Device, matrix: Matrix) -> Iterator[R
     row = nvcc_row(matrix, _known_minor(build.compiler_cuda, matrix))
     can = tuple(map(_capability, row["archs"])) if row else ()
     if can and not any(series(arch) <= series(capability) for arch in can):
-        yield Reason("no", f"CUDA {build.compiler_cuda} builds no code for {sm(capability)}")
+        major = build.compiler_cuda.split(".")[0]
+        yield Reason("no", f"CUDA {major} builds no code for {sm(capability)}")
     elif not (build.capability and runs_code(capability, can)):
-        yield Reason("unknown", f"whether {build.project} {build.label} holds code for {sm(capability)}")
+        yield Reason("unknown", f"whether it holds code for {sm(capability)}")
 
 
 def _known_minor(cuda: str, matrix: Matrix) -> str:
@@ -214,6 +236,35 @@ def _known_minor(cuda: str, matrix: Matrix) -> str:
 def _system(build: Build) -> Iterator[Reason]:
     if not build.brings_cuda:
         yield Reason("if", f"CUDA {build.cuda} and cuDNN {build.cudnn} are installed besides")
+
+
+class UnknownGpuError(EnvlockError):
+    """A GPU that was stated and that the matrix does not know."""
+
+
+def stated_gpu(text: str, matrix: Matrix) -> dict[str, str]:
+    """Return the ``[[gpu]]`` table of a GPU stated by name, capability or architecture: "H100", "9.0", "sm_90".
+
+    Raises UnknownGpuError with the nearest names that the matrix has.
+    """
+    plain = text.strip()
+    digits = re.fullmatch(r"(?:(?:sm|compute)_?)?(\d{1,2})(?:\.?(\d))[a-z]?", plain, re.IGNORECASE)
+    if digits:
+        capability = f"{digits[1]}.{digits[2]}"
+        known = {each for row in matrix.rows("gpu", "architecture") for each in row["compute_capabilities"]}
+        if capability in known:
+            return {"compute_capability": capability}
+        raise UnknownGpuError(
+            f"no GPU of compute capability {capability} is known; --gpu takes a name, 9.0 or sm_90"
+        )
+    (device,) = devices(Stack(Manifest(gpu=(Gpu(name=plain),))), matrix)
+    if device.capability:
+        return {"name": plain, "compute_capability": device.capability}
+    from difflib import get_close_matches
+
+    near = get_close_matches(plain, [row["name"] for row in matrix.rows("gpu", "gpu")], n=3, cutoff=0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownGpuError(f"the matrix has no GPU {plain!r}: state its compute capability (--gpu 9.0){hint}")
 
 
 def rebuild_fixes(stack: Stack, matrix: Matrix, project: str) -> tuple[Fix, ...]:

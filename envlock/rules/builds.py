@@ -19,9 +19,6 @@ ONNX_INDEX = (
     "https://aiinfra.pkgs.visualstudio.com/PublicPackages/_packaging/onnxruntime-cuda-{}/pypi/simple/"
 )
 
-_GLIBC_OF = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
-"""The glibc that a wheel's platform tag stands for (PEP 513, 571, 599); later tags name it (PEP 600)."""
-
 
 class Build(msgspec.Struct, frozen=True, omit_defaults=True):
     """One build of a framework; what the matrix does not say of it is None, or empty text."""
@@ -107,7 +104,7 @@ def _torch_build(row: Any, build: Any, cuda: str, matrix: Matrix) -> Build:
         install=install,
         companions=companions,
         python=row["python"],
-        glibc=build.get("glibc") or row.get("glibc") or _glibc(row["manylinux"]),
+        glibc=build.get("glibc") or row.get("glibc", ""),
         archs=build.get("archs"),
         ptx=build.get("ptx"),
         compiler_cuda=cuda,
@@ -141,12 +138,6 @@ def torch_install(torch: str, companions: dict[str, str], cuda: str) -> str:
         *(f"{name}=={pin}{'' if name == 'torchaudio' else '+' + label}" for name, pin in companions.items()),
     ]
     return f"pip install {' '.join(pins)} --extra-index-url {TORCH_INDEX}/{label}"
-
-
-def _glibc(manylinux: str) -> str:
-    if manylinux.startswith("manylinux_"):
-        return ".".join(manylinux.split("_")[1:3])
-    return _GLIBC_OF.get(manylinux, "")
 
 
 def _jax(matrix: Matrix) -> Iterator[Build]:
