@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["capture", "check", "diff", "from_observation", "from_report", "load", "verify"]
+__all__ = ["capture", "check", "diff", "from_observation", "from_report", "load", "verify", "which"]
 
 if TYPE_CHECKING:
     import datetime
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from envlock.compare.engine import Difference
     from envlock.locks.policy import Verification
     from envlock.manifest.model import Manifest
+    from envlock.probe.libraries import Which
     from envlock.probe.root import Root
     from envlock.rules.model import Result
 
@@ -107,3 +108,20 @@ def verify(lock: Manifest, current: Manifest, *, matrix: Sequence[str] = ()) -> 
     from envlock.matrix.loader import load as load_matrix
 
     return run(lock, current, load_matrix(matrix))
+
+
+def which(
+    library: str, *, framework: str | None = None, root: Root | None = None, python: str | None = None,
+    prefix: str | None = None,
+) -> Which:  # fmt: skip
+    """Return every copy of a native library ("cudnn", or a soname) and which one each framework would load."""
+    from envlock.errors import EnvlockError
+    from envlock.probe.libraries import which as find
+    from envlock.probe.target import TargetError, find_target
+    from envlock.roots.live import LiveRoot
+
+    place = root or LiveRoot()
+    try:
+        return find(place, find_target(place, python, prefix), library, framework)
+    except TargetError as error:
+        raise EnvlockError(str(error)) from None

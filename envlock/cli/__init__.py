@@ -24,6 +24,7 @@ COMMANDS = {
     "probe": "Print a script that records a machine without envlock on it.",
     "update": "Take the drift into a lock, keeping its comments and policy.",
     "verify": "Say whether this environment still matches its lock.",
+    "which": "Say which copy of a native library would be loaded, and why.",
 }
 """Command name to its one line of help; each is the function of that name in ``envlock.cli.<name>``."""
 
