@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.compare.symptoms import _import_names, _project_address
@@ -21,6 +23,9 @@ EXCERPT = 200
 
 SHORTEST = 8
 """Characters that the error text of a breakage has to exceed: less would be found in any log."""
+
+BLOCK = 512
+"""Lines that are looked at together; each is at most ``symptoms.LINE_LIMIT`` characters."""
 
 KINDS_KEPT = 64
 """Different known errors of one log that are kept; more is no log."""
@@ -109,8 +114,12 @@ def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int
     projects = {name: project for project, names in _import_names(matrix).items() for name in names}
     breakages = _breakages(matrix)
     found: dict[tuple[str, ...], Symptom] = {}
-    number = 0
-    for number, line in enumerate(lines, 1):
+    count = 0
+    literals = {literal for row in matrix.rows("errors", "error") for literal in _literals(row)}
+    for number, line in _suspect(lines, sorted(literals | breakages.keys())):
+        count = number
+        if line is None:
+            continue
         hits = [_of_error(match, projects) for match in match_line(matrix, line)]
         hits += [hit for error, hit in breakages.items() if error in line]
         for hit in hits:
@@ -119,7 +128,30 @@ def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int
                 found[key] = found[key]._replace(times=found[key].times + 1)
             elif len(found) < KINDS_KEPT:
                 found[key] = hit._replace(line=number, text=line.strip()[:EXCERPT])
-    return tuple(found.values()), number
+    return tuple(found.values()), count
+
+
+def _suspect(lines: Iterable[str], literals: Sequence[str]) -> Iterator[tuple[int, str | None]]:
+    """Yield the lines that hold a literal, with their number from 1; and after each block its last number with None.
+
+    A long log says nothing of note for megabytes: a literal is sought in a block at a time, not in every line.
+    """
+    number = 0
+    rest = iter(lines)
+    while block := list(islice(rest, BLOCK)):
+        text = "".join(block)
+        here = [literal for literal in literals if literal in text]
+        if here:
+            for place, line in enumerate(block, number + 1):
+                if any(literal in line for literal in here):
+                    yield place, line
+        number += len(block)
+        yield number, None
+
+
+def _literals(row: Row) -> list[str]:
+    """Return the literals of which a line has to hold one to match a known error, as errors.toml defines them."""
+    return str(row.get("hint") or re.sub(r"\\([.()])", r"\1", row["pattern"])).split("|")
 
 
 def _of_error(match: Match, projects: Mapping[str, str]) -> Symptom:
