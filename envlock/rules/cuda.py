@@ -288,6 +288,30 @@ def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tupl
     return None
 
 
+def install(stack: Stack, library: str, have: Held, version: str) -> tuple[Fix, ...]:
+    """Offer another version of a library in place of one that is used; () where that takes more than this."""
+    trial: dict[str, Any]
+    if have.address.startswith("package.pip.") or have.address.startswith("package.conda."):
+        trial = {f"{have.address}.version": version}
+    elif have.address.startswith("package.system."):
+        trial = {have.address: version}
+    elif have.address == f"library.{library}":
+        trial = {have.address: []}
+        for copy in stack.libraries(library):
+            moved = have.framework in copy.used_by or have.framework is None
+            trial[have.address].append({**to_plain_copy(copy), **({"version": version} if moved else {})})
+            manager, _, name = (copy.provider or "").partition(":")
+            held_package = {"pip": stack.pip, "conda": stack.conda}.get(manager)
+            if moved and held_package and held_package(name):
+                trial[f"package.{manager}.{name}.version"] = version
+    else:
+        return ()
+    label = {"cudnn": "cuDNN", "nccl": "NCCL"}.get(library, library)
+    return (
+        Fix(have.address, f">={version}", f"install {label} {version} or newer of the same major", trial),
+    )
+
+
 def wheels(stack: Stack) -> dict[tuple[str, int], tuple[str, str | None]]:
     """Return NVIDIA's CUDA wheels as (part, CUDA major) -> (package, version)."""
     found: dict[tuple[str, int], tuple[str, str | None]] = {}
@@ -546,6 +570,7 @@ def _loaded_majors(stack: Stack) -> Outcome:
                     subject=f"library.{library}",
                     message=f"{framework} would load {library} in two majors: {' and '.join(map(where, copies))}",
                     evidence=tuple(library_evidence(stack, library, copies[0])),
+                    severity="error",
                     source="ld.so(8), search order of shared objects",
                 )
 
@@ -645,6 +670,7 @@ def _ptx_finding(
         ),
         severity=severity,
         source="CUDA Compatibility, Minor Version Compatibility, limitations: PTX",
+        quiet=severity == "note",
         rank=4 if severity == "note" else 1,
     )
 

@@ -11,6 +11,7 @@ from envlock.rules.cuda import (
     comes_with,
     expected,
     held,
+    install,
     library_evidence,
     shadows,
     to_plain_copy,
@@ -165,34 +166,12 @@ def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any],
             Evidence(wanted[1], wanted[2]),
             *(Evidence(address, value) for address, value in facts),
         ),
-        fixes=_install(stack, have, wanted[0], name),
+        fixes=install(stack, "cudnn", have, wanted[0]),
         # A wheel that only another framework pulled in may not be what this one loads.
         severity="error"
         if (have.address == "library.cudnn" and have.framework == name) or name == "torch"
         else "warning",
         source=_COMPATIBLE,
-    )
-
-
-def _install(stack: Stack, have: Held, version: str, framework: str) -> tuple[Fix, ...]:
-    trial: dict[str, Any]
-    if have.address == "library.cudnn":
-        trial = {
-            "library.cudnn": [
-                {**to_plain_copy(copy), **({"version": version} if framework in copy.used_by else {})}
-                for copy in stack.libraries("cudnn")
-            ]
-        }
-        provider = next((copy.provider for copy in used(stack, "cudnn", framework)), None) or ""
-        manager, _, name = provider.partition(":")
-        if manager in ("pip", "conda") and f"package.{manager}.{name}" and getattr(stack, manager)(name):
-            trial[f"package.{manager}.{name}.version"] = version
-    elif have.address.startswith("package."):
-        trial = {f"{have.address}.version": version}
-    else:
-        return ()
-    return (
-        Fix(have.address, version, f"install cuDNN {version}, or a newer minor of {major(version)}", trial),
     )
 
 
@@ -380,7 +359,7 @@ def _supporting(stack: Stack, have: Held, capability: tuple[int, int], matrix: M
         if not low or not high or not first or major(first[1]) != major(have.version):
             continue
         if series(low) <= capability and capability[0] <= int(high):
-            return _install(stack, have, first[1], have.framework or "torch")
+            return install(stack, "cudnn", have, first[1])
     return ()
 
 
@@ -416,13 +395,32 @@ def known_bad(stack: Stack, matrix: Matrix, library: str, label: str) -> Outcome
                 + (f"; fixed in {row['fixed_in']}" if "fixed_in" in row else "")
                 + (f"; until then {row['workaround']}" if "workaround" in row else ""),
                 evidence=(Evidence(have.address, have.version), *_conditions(row, stack, matrix)),
-                fixes=_install(stack, have, row["fixed_in"], have.framework or "torch")
-                if library == "cudnn" and "fixed_in" in row
-                else (),
+                fixes=_sound(stack, have, row, library, matrix),
                 severity="note" if row.get("quiet") else row["severity"],
+                quiet=bool(row.get("quiet")),
                 rank=5 if row.get("quiet") else 0,
                 source=row["source"],
             )
+
+
+def _sound(stack: Stack, have: Held, row: Any, library: str, matrix: Matrix) -> tuple[Fix, ...]:
+    """Offer the first release from the row's fixed one on that has no other listed defect for this stack."""
+    fixed: str | None = row.get("fixed_in")
+    for _ in range(16):
+        if fixed is None:
+            return ()
+        bad = next(
+            (
+                each
+                for each in matrix.rows(library, "known-bad")
+                if matches(fixed, each["versions"]) and known_bad_applies(each, stack, matrix)
+            ),
+            None,
+        )
+        if bad is None:
+            return install(stack, library, have, fixed)
+        fixed = bad.get("fixed_in")
+    return ()
 
 
 def _far(have: Held, row: Any, library: str, stack: Stack) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from envlock.manifest.versions import dotted, release, series, version
 from envlock.matrix.lookup import nvcc_row
+from envlock.rules.advise import rebuild_fixes
 from envlock.rules.engine import rule
 from envlock.rules.gpus import Device, devices, sm
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
@@ -220,7 +221,9 @@ def _uncovered(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matri
             Evidence("gpu", [device.label for device in bare]),
             *(Evidence(address, value) for address, value in _evidence(build, stack)),
         ),
-        fixes=_other_builds(build, bare, stack, matrix) if build.name == "torch" else (),
+        fixes=(rebuild_fixes(stack, matrix, "torch") or _other_builds(build, bare, stack, matrix))
+        if build.name == "torch"
+        else (),
         severity="warning" if default else _severity(build, code, bare, gpus, stack),
         source=code.source,
         rank=0 if build.name in FRAMEWORKS or code.kind == "read" else 1,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envlock.manifest.versions import series
 from envlock.rules.cuda import (
     expected,
     held,
+    install,
     library_evidence,
     shadows,
-    to_plain_copy,
     unshadow,
     where,
 )
@@ -22,7 +22,6 @@ from envlock.rules.model import Evidence, Finding, Fix, Unknown
 
 if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
-    from envlock.rules.cuda import Held
     from envlock.rules.gpus import Device
     from envlock.rules.stack import Stack
 
@@ -101,28 +100,10 @@ def nccl_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                     ),
                     Evidence(wanted[1], wanted[2]),
                 ),
-                fixes=_install(stack, have, wanted[0], name),
+                fixes=install(stack, "nccl", have, wanted[0]),
                 source="NCCL documentation: symbols by version",
             )
             break
-
-
-def _install(stack: Stack, have: Held, version: str, framework: str) -> tuple[Fix, ...]:
-    trial: dict[str, Any]
-    if have.address == "library.nccl":
-        changed = [
-            {
-                **to_plain_copy(copy),
-                **({"version": version} if framework in copy.used_by or not have.framework else {}),
-            }
-            for copy in stack.libraries("nccl")
-        ]
-        trial = {"library.nccl": changed}
-    elif have.address.startswith("package."):
-        trial = {f"{have.address}.version": version}
-    else:
-        return ()
-    return (Fix(have.address, f">={version}", f"install NCCL {version} or newer", trial),)
 
 
 @rule("nccl-known-bad", layer="nccl", severity="warning")
@@ -208,6 +189,7 @@ def peer_to_peer_hazard(stack: Stack, matrix: Matrix) -> Outcome:
             evidence=evidence,
             fixes=(off,),
             severity="note",
+            quiet=True,
             rank=5,
             source="NVIDIA/nccl issues on workstation and GeForce cards; pytorch/pytorch issue 76101",
         )

@@ -1,0 +1,264 @@
+"""Rules about CUDA's libraries and toolkit, each with a stack that breaks it and a near miss."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules_support import check, found, only
+
+TWO_NVJITLINKS = """
+[[library]]
+name = "nvjitlink"
+version = "{own}"
+soname = "libnvJitLink.so.12"
+path = "/venv/lib/python3.11/site-packages/nvidia/nvjitlink/lib/libnvJitLink.so.12"
+provider = "pip:nvidia-nvjitlink-cu12"
+[[library]]
+name = "nvjitlink"
+version = "{other}"
+soname = "libnvJitLink.so.12"
+path = "/opt/cuda/lib64/libnvJitLink.so.12"
+provider = "file"
+used_by = ["torch"]
+[framework.torch]
+cuda = "12.6"
+[environ]
+LD_LIBRARY_PATH = "/opt/cuda/lib64:/opt/other"
+"""
+
+
+def test_an_older_copy_on_the_search_path_wins() -> None:
+    finding = only("cuda-library-shadowed", TWO_NVJITLINKS.format(own="12.6.85", other="12.2.140"))
+    assert (finding.subject, finding.severity) == ("library.nvjitlink", "error")
+    assert "12.2.140" in finding.message and "12.6.85" in finding.message
+    assert {"library.nvjitlink", "environ.LD_LIBRARY_PATH"} <= {each.address for each in finding.evidence}
+    (fix,) = finding.fixes
+    assert fix.trial["environ.LD_LIBRARY_PATH"] == "/opt/other"
+
+
+def test_a_newer_minor_is_worth_a_note() -> None:
+    stack = TWO_NVJITLINKS.format(own="12.6.85", other="12.8.61")
+    assert only("cuda-library-shadowed", stack).severity == "note"
+
+
+def test_a_copy_that_nothing_uses_is_no_matter() -> None:
+    stack = TWO_NVJITLINKS.format(own="12.6.85", other="12.2.140").replace('used_by = ["torch"]', "")
+    assert not found("cuda-library-shadowed", stack)
+
+
+PINNED = """
+[framework.torch]
+version = "2.5.1+cu124"
+cuda = "12.4"
+[package.pip]
+torch = {{ version = "2.5.1+cu124" }}
+nvidia-{part}-cu12 = {{ version = "{version}" }}
+[requires]
+torch = ["nvidia-nvjitlink-cu12==12.4.127", "nvidia-cublas-cu12==12.4.5.8"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "version", "severity"),
+    [("nvjitlink", "12.1.105", "error"), ("nvjitlink", "12.6.20", "warning"), ("cublas", "12.1.3.1", "warning"),
+     ("cublas", "12.4.5.8", None)],
+)  # fmt: skip
+def test_components_are_those_that_the_wheel_pins(part: str, version: str, severity: str | None) -> None:
+    said = found("cuda-component-mismatch", PINNED.format(part=part, version=version))
+    assert [finding.severity for finding in said] == ([severity] if severity else [])
+    assert all(finding.fixes for finding in said)
+    assert all(finding.subject == f"package.pip.nvidia-{part}-cu12" for finding in said)
+
+
+def test_without_metadata_the_builds_cuda_tells_what_belongs_to_it() -> None:
+    stack = PINNED.format(part="nvjitlink", version="12.1.105").partition("[requires]")[0]
+    assert only("cuda-component-mismatch", stack).severity == "error"
+    stack = PINNED.format(part="nvjitlink", version="12.4.99").partition("[requires]")[0]
+    assert not found("cuda-component-mismatch", stack)
+
+
+def test_wheels_of_two_majors() -> None:
+    stack = """
+[framework.torch]
+version = "2.5.1+cu124"
+[package.pip]
+torch = { version = "2.5.1+cu124" }
+nvidia-nccl-cu11 = { version = "2.19.3" }
+nvidia-nccl-cu12 = { version = "2.21.5" }
+nvidia-ml-py = { version = "12.560.30" }
+"""
+    finding = only("cuda-majors-mixed", stack)
+    assert finding.subject == "package.pip.nvidia-nccl-cu11"
+    assert [fix.trial for fix in finding.fixes] == [{"package.pip.nvidia-nccl-cu11": None}]
+    assert not found("cuda-majors-mixed", stack.replace("nvidia-nccl-cu11", "nvidia-cublas-cu12"))
+
+
+def test_the_stray_major_may_be_the_newer_one() -> None:
+    stack = """
+[framework.torch]
+version = "2.4.0+cu118"
+[package.pip]
+nvidia-cuda-runtime-cu11 = { version = "11.8.89" }
+nvidia-cuda-runtime-cu12 = { version = "12.4.127" }
+"""
+    assert only("cuda-majors-mixed", stack).subject == "package.pip.nvidia-cuda-runtime-cu12"
+
+
+def test_two_frameworks_of_two_majors_are_worth_a_note() -> None:
+    stack = """
+[framework.torch]
+cuda = "11.8"
+[framework.tensorflow]
+cuda = "12.3"
+[package.pip]
+nvidia-cublas-cu11 = {}
+nvidia-cublas-cu12 = {}
+"""
+    assert only("cuda-majors-mixed", stack).severity == "note"
+
+
+def test_a_library_of_two_majors_in_one_process() -> None:
+    stack = """
+[[library]]
+name = "cublas"
+version = "11.11.3.6"
+soname = "libcublas.so.11"
+used_by = ["torch"]
+[[library]]
+name = "cublas"
+version = "12.4.5.8"
+soname = "libcublas.so.12"
+used_by = ["torch"]
+"""
+    assert only("cuda-majors-mixed", stack).severity == "error"
+    assert not found("cuda-majors-mixed", stack.replace('["torch"]', '["jax"]', 1))
+
+
+PTX = """
+[driver]
+version = "535.104.05"
+cuda = "12.2"
+[[gpu]]
+name = "NVIDIA GeForce RTX 5090"
+[framework.torch]
+version = "2.5.1"
+cuda = "{cuda}"
+archs = ["sm_80", "sm_90"]
+ptx = ["compute_90"]
+"""
+
+
+def test_ptx_of_a_newer_cuda_than_the_drivers() -> None:
+    finding = only("cuda-ptx-too-new", PTX.format(cuda="12.4"))
+    assert (finding.subject, finding.severity) == ("driver.cuda", "error")
+    assert "12.2" in finding.message and "12.4" in finding.message
+    assert not found("cuda-ptx-too-new", PTX.format(cuda="12.1"))
+
+
+def test_machine_code_is_covered_by_minor_version_compatibility() -> None:
+    assert not found("cuda-ptx-too-new", PTX.format(cuda="12.4").replace("RTX 5090", "RTX 4090"))
+
+
+def test_numba_hands_the_driver_ptx() -> None:
+    stack = """
+[driver]
+cuda = "12.0"
+[package.pip]
+numba = { version = "0.59.1" }
+[package.conda]
+cuda-nvcc = { version = "12.4.131" }
+"""
+    assert only("cuda-ptx-too-new", stack).severity == "warning"
+    quiet = stack + '[environ]\nNUMBA_CUDA_ENABLE_MINOR_VERSION_COMPATIBILITY = "1"\n'
+    assert not found("cuda-ptx-too-new", quiet)
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "torch", "severity"),
+    [("12.4.131", "2.4.0+cu118", "warning"), ("12.6.20", "2.5.1+cu124", "note"), ("12.4.131", "2.5.1+cu124", None),
+     ("11.1.105", "1.8.1+cu102", "warning"), ("11.3.109", "1.10.0+cu111", "warning")],
+)  # fmt: skip
+def test_nvcc_and_pytorch_are_of_one_cuda(nvcc: str, torch: str, severity: str | None) -> None:
+    stack = (
+        f'[[toolkit]]\nversion = "{nvcc}"\nactive = true\n[package.pip]\ntorch = {{ version = "{torch}" }}\n'
+    )
+    said = found("toolkit-framework-mismatch", stack)
+    assert [finding.severity for finding in said] == ([severity] if severity else [])
+    for finding in said:
+        assert finding.subject == "toolkit" and nvcc in finding.message and torch in finding.message
+        assert finding.fixes
+
+
+def test_conda_builds_tell_their_cuda() -> None:
+    stack = """
+[[toolkit]]
+version = "12.2.140"
+active = true
+[package.conda]
+pytorch = { version = "2.0.1", build = "py3.10_cuda11.8_cudnn8.7.0_0", channel = "pytorch" }
+"""
+    assert "11.8" in only("toolkit-framework-mismatch", stack).message
+
+
+def test_a_toolkit_that_is_not_selected_is_no_matter() -> None:
+    stack = '[[toolkit]]\nversion = "11.8.89"\nactive = false\n[framework.torch]\ncuda = "12.4"\n'
+    assert not found("toolkit-framework-mismatch", stack)
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "compiler", "side"),
+    [("11.8.89", 'gcc = "13.2.0"', "new"), ("12.4.131", 'gcc = "13.2.0"', None), ("12.4.131", 'gcc = "4.8.5"', "old"),
+     ("12.4.131", 'cxx = "clang 18.1.3"', "new"), ("12.4.131", 'cxx = "g++ 14.1.0"', "new"),
+     ("12.2.91", 'cxx = "cl 19.40.33811"', "new"), ("12.2.91", 'cxx = "cl 19.38.33130"', None)],
+)  # fmt: skip
+def test_the_host_compilers_that_nvcc_supports(nvcc: str, compiler: str, side: str | None) -> None:
+    stack = f'[[toolkit]]\nversion = "{nvcc}"\nactive = true\n[compiler]\n{compiler}\n'
+    said = found("host-compiler-unsupported", stack)
+    assert len(said) == (side is not None)
+    for finding in said:
+        assert finding.severity == "warning" and f"too {side}" in finding.message and nvcc in finding.message
+        assert finding.fixes
+
+
+def test_a_compiler_chosen_for_nvcc_is_not_the_default_one() -> None:
+    stack = '[[toolkit]]\nversion = "11.8"\nactive = true\n[compiler]\ngcc = "13.2.0"\n[environ]\n{}\n'
+    assert found("host-compiler-unsupported", stack.format(""))
+    assert not found("host-compiler-unsupported", stack.format('NVCC_CCBIN = "gcc-11"'))
+    assert not found(
+        "host-compiler-unsupported", stack.format('NVCC_PREPEND_FLAGS = "-allow-unsupported-compiler"')
+    )
+
+
+def test_a_toolkit_without_a_row_is_unknown() -> None:
+    stack = '[[toolkit]]\nversion = "99.0"\nactive = true\n[compiler]\ngcc = "13.2.0"\n'
+    assert [each.rule for each in check(stack).unknown] == ["host-compiler-unsupported"]
+
+
+TENSORFLOW = '[[gpu]]\nname = "NVIDIA A40"\n[framework.tensorflow]\nversion = "2.15.0"\ncuda = "12.2"\n'
+
+
+def test_a_framework_without_any_of_its_libraries() -> None:
+    finding = only("cuda-runtime-missing", TENSORFLOW)
+    assert (finding.severity, finding.subject) == ("error", "library.cublas")
+    assert not found("cuda-runtime-missing", TENSORFLOW, partial=True)
+    there = TENSORFLOW + '[[library]]\nname = "cublas"\n[[library]]\nname = "cudnn"\n'
+    assert not found("cuda-runtime-missing", there)
+
+
+def test_libraries_that_could_not_be_looked_for_are_not_missing() -> None:
+    stack = '[capture.unobserved]\nlibrary = "cannot be read"\n' + TENSORFLOW
+    assert not found("cuda-runtime-missing", stack)
+
+
+@pytest.mark.parametrize(("toolkit", "missing"), [("10.1.243", True), ("10.0.130", False)])
+def test_before_cuda_11_the_minor_is_part_of_the_soname(toolkit: str, missing: bool) -> None:
+    stack = f'[[toolkit]]\nversion = "{toolkit}"\n[framework.tensorflow]\nversion = "1.14"\ncuda = "10.0"\n'
+    assert [finding.subject for finding in found("cuda-runtime-missing", stack, partial=True)] == [
+        "toolkit"
+    ] * missing
+
+
+def test_a_needed_library_that_the_search_does_not_find() -> None:
+    stack = '[framework.onnxruntime]\ncuda = ""\nneeds = { library = "libcublasLt.so.12" }\n'
+    assert only("cuda-runtime-missing", stack).subject == "framework.onnxruntime.needs"
+    assert not found("cuda-runtime-missing", stack.replace("libcublasLt.so.12", "libGL.so.1"))
