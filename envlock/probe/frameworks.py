@@ -33,9 +33,28 @@ _CUDNN_PARTS = {
     "9": ("graph", "ops", "cnn", "adv", "engines_precompiled", "engines_runtime_compiled", "heuristic"),
 }
 """cuDNN's major -> the sublibraries that libcudnn.so opens when they are needed."""
-_TORCH_PRELOADS = ("cublas", "cudnn", "cuda_nvrtc", "cuda_runtime", "cuda_cupti", "cufft", "curand", "nvjitlink",
-                   "cusparse", "cusparselt", "cusolver", "nccl", "nvshmem", "cufile", "nvtx")  # fmt: skip
-"""Folders of nvidia wheels that torch/__init__.py (_preload_cuda_deps) opens when libtorch_global_deps fails."""
+_TORCH_PRELOADS = {
+    "cublas": "libcublas.so.*[0-9]",
+    "cudnn": "libcudnn.so.*[0-9]",
+    "cuda_nvrtc": "libnvrtc.so.*[0-9]",
+    "cuda_runtime": "libcudart.so.*[0-9]",
+    "cuda_cupti": "libcupti.so.*[0-9]",
+    "cufft": "libcufft.so.*[0-9]",
+    "curand": "libcurand.so.*[0-9]",
+    "nvjitlink": "libnvJitLink.so.*[0-9]",
+    "cusparse": "libcusparse.so.*[0-9]",
+    "cusparselt": "libcusparseLt.so.*[0-9]",
+    "cusolver": "libcusolver.so.*[0-9]",
+    "nccl": "libnccl.so.*[0-9]",
+    "nvshmem": "libnvshmem_host.so.*[0-9]",
+    "cufile": "libcufile.so.*[0-9]",
+    "nvtx": "libnvToolsExt.so.*[0-9]",
+}
+"""Folders of nvidia wheels, and the files in them, that torch/__init__.py (_preload_cuda_deps) opens by path when
+libtorch_global_deps.so does not load; in its order."""
+_TORCH_EARLY = (("cuda_nvrtc", "libnvrtc.so.*[0-9]"), ("cuda_nvrtc", "libnvrtc-builtins.so.*[0-9]"),
+                ("nvjitlink", "libnvJitLink.so.*[0-9]"))  # fmt: skip
+"""What it opens by path when libtorch_global_deps.so does load (pytorch#138460, pytorch#145580)."""
 
 
 class Dist(NamedTuple):
@@ -65,6 +84,10 @@ class Environment(NamedTuple):
     prefix: str
     conda: List[str]
     """Names of the files in conda-meta; empty where the prefix is no conda environment."""
+    loader: Loader
+    """The search order of the target's interpreter; without one, of the machine."""
+    loads: Dict[str, Tuple[Process, List[str]]]
+    """What each framework would load, by name, as far as it was worked out already."""
 
     @property
     def python(self) -> str:
@@ -155,19 +178,21 @@ _EXTENSIONS = (
 )
 
 
-def read_frameworks(root: Root, target: Any) -> Observation:
-    """Observe ``framework``: every framework and ABI-coupled extension of the target, as far as files tell."""
+def read_frameworks(root: Root, target: Any, environment: Optional[Environment] = None) -> Observation:
+    """Observe ``framework``: every framework and ABI-coupled extension of the target, as far as files tell.
+
+    ``environment`` is that of the target where the caller has scanned it already.
+    """
     seen = Observation()
     if target is None:
         seen.unobserved["framework"] = "no Python was found: VIRTUAL_ENV, CONDA_PREFIX and PATH name none"
         return seen
-    environment = scan_environment(root, target)
+    environment = scan_environment(root, target) if environment is None else environment
     with FileCache(root) as cache:
         for framework in find_frameworks(environment):
             facts = framework.facts
             _read_binaries(root, cache, framework, seen)
-            process, missing = simulate(environment, framework)
-            del process
+            _, missing = simulate(environment, framework)
             if missing:
                 facts.setdefault("needs", {})["library"] = ", ".join(missing)
             seen.table("framework")[framework.name] = facts
@@ -195,7 +220,30 @@ def scan_environment(root: Root, target: Any) -> Environment:
         conda = [entry.name for entry in root.scan(prefix + "/conda-meta") if entry.name.endswith(".json")]
     except OSError:
         conda = []
-    return Environment(root, target, sites, dists, prefix, conda)
+    return Environment(root, target, sites, dists, prefix, conda, _loader_of(root, target), {})
+
+
+def _python_of(target: Any) -> str:
+    return str(getattr(target, "base_executable", "") or getattr(target, "executable", "") or "")
+
+
+def _loader_of(root: Root, target: Any) -> Loader:
+    """Return the search order of the target's interpreter, or of the machine where there is none."""
+    try:
+        with root.open(_python_of(target)) as file:
+            elf = read_elf(file)
+    except (OSError, ElfError):
+        return Loader(root, *_machine(root))
+    return Loader(root, elf.machine, elf.bits, elf.interpreter)
+
+
+def _machine(root: Root) -> Tuple[int, int]:
+    """Return e_machine and word size of the machine's programs."""
+    from envlock.probe.host import MACHINES, read_arch
+
+    arch = read_arch(root)
+    machine = next((machine for machine, name in MACHINES.items() if name == arch), 62)
+    return machine, 32 if arch in ("i686", "armv7l") else 64
 
 
 def normalise(name: str) -> str:
@@ -668,18 +716,22 @@ def simulate(environment: Environment, framework: Framework) -> Tuple[Process, L
 
     Returns the process, and the sonames that are needed and not found, the driver's own left out.
     """
-    loader = Loader(environment.root, interpreter=_interpreter(environment))
-    process = Process(loader, environment.python)
+    if framework.name not in environment.loads:
+        environment.loads[framework.name] = _simulate(environment, framework)
+    return environment.loads[framework.name]
+
+
+def _simulate(environment: Environment, framework: Framework) -> Tuple[Process, List[str]]:
+    process = Process(environment.loader, environment.python)
     missing: List[str] = []
     if framework.name == "torch":
         missing = _load_torch(environment, framework, process)
     elif framework.name in ("tensorflow", "jax", "jaxlib"):
         missing = _load_xla(framework, process)
     else:
-        if _needs_torch(process, loader, framework):
-            for other in find_frameworks(environment)[:1]:
-                if other.name == "torch":
-                    _load_torch(environment, other, process)
+        torch = _find_torch(environment) if _needs_torch(environment.loader, framework) else None
+        if torch is not None:
+            _load_torch(environment, torch, process)
         for path in framework.binaries[:16]:
             missing += [one.soname for one in process.open(path).missing]
     _open_cudnn_parts(process)
@@ -687,15 +739,7 @@ def simulate(environment: Environment, framework: Framework) -> Tuple[Process, L
     return process, kept
 
 
-def _interpreter(environment: Environment) -> str:
-    try:
-        with environment.root.open(environment.python) as file:
-            return read_elf(file).interpreter
-    except (OSError, ElfError):
-        return ""
-
-
-def _needs_torch(process: Process, loader: Loader, framework: Framework) -> bool:
+def _needs_torch(loader: Loader, framework: Framework) -> bool:
     headers = [loader.elf(path) for path in framework.binaries[:16]]
     return any(
         elf is not None and any(name.startswith(("libtorch", "libc10")) for name in elf.needed)
@@ -709,21 +753,12 @@ def _load_torch(environment: Environment, framework: Framework, process: Process
     deps = f"{folder}/lib/libtorch_global_deps.so"
     if root.is_file(deps):
         failed = process.open(deps, strict=True).missing
-        if failed and any(re.match(r"lib(?:cu|nv|nccl)", one.soname) for one in failed):
-            for part in _TORCH_PRELOADS:
-                _preload(
-                    environment,
-                    process,
-                    part,
-                    r"lib(?!cudnn_|cufftw|nvshmem_(?!host)|nvrtc-|cublasLt|cusolverMg|nvblas)",
-                )
+        if any(re.match(r"lib(?:cu|nv|nccl)", one.soname) for one in failed):
+            for part, pattern in _TORCH_PRELOADS.items():
+                _preload(environment, process, part, pattern)
             process.open(deps)
-        elif process.loaded(r"libcudart\.so") and _preloads_nvjitlink(environment, framework):
-            for part, pattern in (
-                ("cuda_nvrtc", r"libnvrtc\."),
-                ("cuda_nvrtc", r"libnvrtc-builtins"),
-                ("nvjitlink", "libnvJitLink"),
-            ):
+        elif process.loaded(r"libcudart\.so") and _preloads_early(environment, framework):
+            for part, pattern in _TORCH_EARLY:
                 if not _preload(environment, process, part, pattern):
                     break  # the first that is not there raises, and the rest is passed over
     modules = [path for path in framework.binaries if path.startswith(folder + "/_C")]
@@ -739,8 +774,8 @@ def _load_torch(environment: Environment, framework: Framework, process: Process
     return missing
 
 
-def _preloads_nvjitlink(environment: Environment, framework: Framework) -> bool:
-    """Tell whether this torch opens nvrtc and nvjitlink of the wheels early (pytorch#138460, since 2.6)."""
+def _preloads_early(environment: Environment, framework: Framework) -> bool:
+    """Tell whether this torch opens nvrtc and nvjitlink of the wheels before all else (since 2.6)."""
     text = try_read(environment.root, framework.folder + "/__init__.py", 4 * _SMALL)
     if text is not None:
         return re.search(r"_preload_cuda_(?:deps|lib)\(\s*\"nvjitlink\"", text) is not None
@@ -751,36 +786,14 @@ def _preloads_nvjitlink(environment: Environment, framework: Framework) -> bool:
 def _preload(environment: Environment, process: Process, part: str, pattern: str) -> bool:
     """Open the first file of an nvidia wheel on the path, as _preload_cuda_deps does; False if there is none."""
     for site in environment.sites:
-        if "nvidia" not in site.entries and part != "cusparselt":
+        if "nvidia" not in site.entries and part not in site.entries:
             continue
-        folders = [
-            f"{site.path}/nvidia/{part}/lib",
-            f"{site.path}/nvidia/cu13/lib",
-            f"{site.path}/{part}/lib",
-        ]
-        for folder in folders:
-            paths = [
-                path
-                for path in _match(environment.root, folder, ("lib*.so.*",))
-                if _is_part(path, part, pattern)
-            ]
+        for folder in (f"nvidia/{part}/lib", "nvidia/cu13/lib", f"{part}/lib"):
+            paths = _match(environment.root, f"{site.path}/{folder}", (pattern,))
             if paths:
                 process.open(paths[0])
                 return True
     return False
-
-
-def _is_part(path: str, part: str, pattern: str) -> bool:
-    """Tell whether a file is the library that a wheel's folder is named after."""
-    name = path.rpartition("/")[2]
-    stem = {"cuda_runtime": "cudart", "cuda_nvrtc": "nvrtc", "cuda_cupti": "cupti", "nvtx": "nvToolsExt"}.get(
-        part, part
-    )
-    return (
-        re.match(pattern, name) is not None
-        and name.lower().startswith("lib" + stem.lower())
-        and name[-1:].isdigit()
-    )
 
 
 def _load_xla(framework: Framework, process: Process) -> List[str]:
@@ -808,8 +821,15 @@ def _load_xla(framework: Framework, process: Process) -> List[str]:
 
 
 def _open_cudnn_parts(process: Process) -> None:
-    """Open the sublibraries of the cuDNN that is loaded, as it does itself by name."""
+    """Open the sublibraries of the cuDNN that is loaded, as it does itself: by full version, then by major."""
     for one in list(process.objects):
         found = re.match(r"libcudnn\.so\.(\d+)", one.elf.soname or one.file)
-        for part in _CUDNN_PARTS.get(found.group(1), ()) if found else ():
-            process.open(f"libcudnn_{part}.so.{found.group(1)}", one)  # type: ignore[union-attr]
+        major = found.group(1) if found else ""
+        full = re.search(r"\.so\.(\d+\.\d+\.\d+)", process.real(one))
+        versions = [".".join(full.group(1).split(".")[:count]) for count in (3, 2)] if full else []
+        for part in _CUDNN_PARTS.get(major, ()):
+            for version in [*versions, major]:
+                name = f"libcudnn_{part}.so.{version}"
+                process.open(name, one)
+                if process.find(name):
+                    break

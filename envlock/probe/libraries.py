@@ -5,7 +5,7 @@ and the file's own text; a library is asked (in a child process) only when nothi
 """
 
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from envlock.probe.cache import FileCache
 from envlock.probe.elf import ElfError, newest_version, read_defined_versions, read_elf, read_sections
@@ -81,11 +81,15 @@ class _File(NamedTuple):
     real: str
 
 
-def read_libraries(root: Root, target: Any) -> Observation:
-    """Observe ``library``: every copy, by name and path, with the frameworks whose search ends at it."""
+def read_libraries(root: Root, target: Any, environment: Optional[Environment] = None) -> Observation:
+    """Observe ``library``: every copy, by name and path, with the frameworks whose search ends at it.
+
+    ``environment`` is that of the target where the caller has scanned it already.
+    """
     seen = Observation()
+    environment = scan_environment(root, target) if environment is None else environment
     with FileCache(root) as cache:
-        copies = find_copies(root, target, cache, seen)
+        copies = find_copies(environment, cache, seen)
     kept = ("name", "version", "soname", "path", "provider", "cuda", "used_by")
     rows = [{key: getattr(copy, key) for key in kept if getattr(copy, key)} for copy in copies]
     for row in rows:
@@ -116,30 +120,37 @@ def which(root: Root, target: Any, name: str, framework: Optional[str] = None) -
     """Return the copies of a library ("cudnn", or a soname) and which of them each framework would load, and why."""
     found = _FILE.match(name if name.startswith("lib") else f"lib{name}.so")
     kind = _kind(found) if found else name.lower()
+    environment = scan_environment(root, target)
     with FileCache(root) as cache:
         copies = [
-            copy for copy in find_copies(root, target, cache, Observation(), framework) if copy.name == kind
+            one for one in find_copies(environment, cache, Observation(), framework) if one.name == kind
         ]
     searches = []
     for copy in copies:
         for line in copy.how:
             who, _, how = line.partition(": ")
             searches.append(Search(who, copy.path, how))
-    searches.sort()
-    return Which(copies, searches)
+    for who, (_, missing) in environment.loads.items():
+        for soname in missing:
+            unknown = _FILE.match(soname)
+            if unknown and _kind(unknown) == kind:
+                searches.append(
+                    Search(who, None, f"{soname} is needed, and no place that is searched has it")
+                )
+    return Which(copies, sorted(searches, key=lambda search: (search.framework, search.how)))
 
 
 def find_copies(
-    root: Root, target: Any, cache: FileCache, seen: Observation, framework: Optional[str] = None
+    environment: Environment, cache: FileCache, seen: Observation, framework: Optional[str] = None
 ) -> List[Copy]:
     """Return every copy, in order of name and path; ``framework`` limits whose search is followed."""
-    environment = scan_environment(root, target)
+    root = environment.root
     folders = _Folders(root)
     for folder in _places(root, environment):
         folders.add(folder)
-    _add_cached(root, folders)
+    _add_cached(environment.loader, folders)
     users: Dict[str, Dict[str, str]] = {}
-    for one in find_frameworks(environment) if target is not None else ():
+    for one in find_frameworks(environment):
         if framework in (None, one.name) and one.binaries:
             process, _ = simulate(environment, one)
             for loaded in process.objects:
@@ -147,7 +158,7 @@ def find_copies(
                     real = folders.add_file(loaded.path)
                     users.setdefault(real, {})[one.name] = loaded.how
     owners = _Owners(root, environment, cache)
-    files = [file for file in folders.files() if _is_wanted(file)]
+    files = _without_twins(root, [file for file in folders.files() if _is_wanted(file)], users)
     owners.prepare(files)
     copies = []
     for file in files:
@@ -159,13 +170,24 @@ def find_copies(
         if bundler and not who:
             # auditwheel gives the files of X.libs names of their own, so that nobody else loads them.
             who[bundler] = f"bundled in the wheel of {bundler}"
-        soname = file.path.rpartition("/")[2]
         if found is not None:
             copies.append(
-                Copy(file.name, soname, file.path, file.real, told[0], told[1], provider, tuple(sorted(who)),
+                Copy(file.name, _soname(root, file), file.path, file.real, told[0], told[1], provider, tuple(sorted(who)),
                      tuple(f"{framework_name}: {how}" for framework_name, how in sorted(who.items())))
             )  # fmt: skip
     return sorted(_without_equal_parts(copies), key=lambda copy: (copy.name, copy.path))
+
+
+def _soname(root: Root, file: _File) -> str:
+    """Return a library's soname: the name that ld.so finds it by, or, of a file without links, its own word."""
+    name = file.path.rpartition("/")[2]
+    if re.search(r"\.so\.\d+\Z", name) or file.path.rpartition("/")[0].endswith(".libs"):
+        return name
+    try:
+        with root.open(file.real) as opened:
+            return read_elf(opened).soname or name
+    except (OSError, ElfError):
+        return name
 
 
 def _is_wanted(file: _File) -> bool:
@@ -173,6 +195,21 @@ def _is_wanted(file: _File) -> bool:
     if file.name == "cuda-compat":
         return "/compat/" in file.real or "cuda-compat" in file.real
     return True
+
+
+def _without_twins(root: Root, files: List[_File], users: Dict[str, Dict[str, str]]) -> List[_File]:
+    """Leave out what a wheel holds twice because it cannot hold links: libcupti.so, .so.12 and .so.2025.1.1."""
+    kept: Dict[Tuple[str, ...], _File] = {}
+    for file in sorted(files, key=lambda file: (file.real not in users, _rank(file, file.real))):
+        folder, _, name = file.path.rpartition("/")
+        try:
+            size = str(root.stat(file.real).size)
+        except OSError:
+            continue
+        key = (folder, name.partition(".so")[0], size)
+        if key not in kept or file.real in users:
+            kept[key if key not in kept else (*key, name)] = file
+    return sorted(kept.values())
 
 
 def _without_equal_parts(copies: List[Copy]) -> List[Copy]:
@@ -231,9 +268,8 @@ def _places(root: Root, environment: Environment) -> Iterable[str]:
         yield folder
 
 
-def _add_cached(root: Root, folders: "_Folders") -> None:
+def _add_cached(loader: Loader, folders: "_Folders") -> None:
     """Add what ld.so.cache lists; without one, what lies in ld.so.conf's and the default folders."""
-    loader = Loader(root, machine=_machine(root))
     cache = loader.cache()
     for soname, lines in cache.items():
         if _FILE.match(soname):
@@ -242,13 +278,6 @@ def _add_cached(root: Root, folders: "_Folders") -> None:
     if not cache:
         for folder, _ in loader.default_folders():
             folders.add(folder)
-
-
-def _machine(root: Root) -> int:
-    from envlock.probe.host import MACHINES, read_arch
-
-    arch = read_arch(root)
-    return next((machine for machine, name in MACHINES.items() if name == arch), 62)
 
 
 class _Folders:
@@ -333,7 +362,8 @@ class _Owners:
         self._environment = environment
         self._cache = cache
         self._system: Dict[str, str] = {}
-        self._records: Dict[str, Optional[bytes]] = {}
+        self._records: Dict[str, bytes] = {}
+        self._listed: Dict[str, Set[bytes]] = {}
 
     def prepare(self, files: List[_File]) -> None:
         """Ask the system's package database about all files at once: reading it is the dear part."""
@@ -395,15 +425,19 @@ class _Owners:
 
     def _holds(self, dist: Dist, below: str) -> bool:
         """Tell whether a distribution's RECORD lists a file, by its path from the site folder."""
-        if dist.path not in self._records:
+        if dist.path not in self._listed:
+            lines = self._read(dist.path + "/RECORD").replace(b'"', b"").split(b"\n")
+            self._listed[dist.path] = {line.partition(b",")[0] for line in lines if b".so" in line}
+        return below.encode("utf-8", "surrogateescape") in self._listed[dist.path]
+
+    def _read(self, path: str) -> bytes:
+        """Return a record's content, read once; nothing where it cannot be read."""
+        if path not in self._records:
             try:
-                self._records[dist.path] = b"\n" + self._root.read(dist.path + "/RECORD", _RECORD_LIMIT)
+                self._records[path] = self._root.read(path, _RECORD_LIMIT)
             except OSError:
-                self._records[dist.path] = None
-        record = self._records[dist.path]
-        return record is not None and b"\n" + below.encode(
-            "utf-8", "surrogateescape"
-        ) + b"," in record.replace(b'"', b"")
+                self._records[path] = b""
+        return self._records[path]
 
     def _conda(self, file: _File) -> Optional[Tuple[str, str, str]]:
         prefix = self._environment.prefix + "/"
@@ -417,13 +451,7 @@ class _Owners:
                 records["likely" if stem[0] in likely else "rest"].append((stem[0], stem[1], stem[2]))
         wanted = b'"' + file.real[len(prefix) :].encode("utf-8", "surrogateescape") + b'"'
         for record in records["likely"] + records["rest"]:
-            path = f"{prefix}conda-meta/{'-'.join(record)}.json"
-            if path not in self._records:
-                try:
-                    self._records[path] = self._root.read(path, _RECORD_LIMIT)
-                except OSError:
-                    self._records[path] = None
-            if wanted in (self._records[path] or b""):
+            if wanted in self._read(f"{prefix}conda-meta/{'-'.join(record)}.json"):
                 return record
         return None
 

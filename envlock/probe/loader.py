@@ -321,6 +321,10 @@ class Process:
         """Return the first object whose file name starts with a pattern."""
         return next((one for one in self.objects if re.match(pattern, one.file)), None)
 
+    def real(self, one: Loaded) -> str:
+        """Return the name of an object's file, links resolved."""
+        return self._root.realpath(one.path).rpartition("/")[2]
+
     def open(self, name: str, caller: Optional[Loaded] = None, strict: bool = False) -> Opened:
         """Load an object and all it needs, as dlopen(name) called from ``caller`` (the program if None).
 

@@ -1,14 +1,20 @@
 """Copies of native libraries: found once each, with version, owner, and the frameworks that end at them."""
 
+import json
 import os
+import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from envlock.probe.frameworks import find_frameworks, read_frameworks, scan_environment, simulate
 from envlock.probe.libraries import decode_cuda, decode_cudnn, decode_nccl, read_libraries, which
 from envlock.probe.root import UnobservableError
+from envlock.probe.target import find_target
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
 from tests.elf_support import (
@@ -83,6 +89,10 @@ def test_which_tells_the_winner_and_why(site, tmp_path):
     assert {copy.path for copy in answer.copies} >= {str(decoy), str(site / "nvidia/cudnn/lib/libcudnn.so.9")}
     assert (answer.searches[0].framework, answer.searches[0].winner) == ("torch", str(decoy))
     assert answer.searches[0].how == f"LD_LIBRARY_PATH entry 2 ({decoy.parent})"
+    (site / "nvidia/nccl/lib/libnccl.so.2").unlink()
+    (search,) = which(LiveRoot({}), target_of(site), "nccl").searches
+    assert (search.framework, search.winner) == ("torch", None)
+    assert "libnccl.so.2 is needed" in search.how
     by_soname = which(LiveRoot({}), target_of(site), "libcudnn.so.9", "torch")
     assert by_soname.searches[0].how == "RUNPATH $ORIGIN/../../nvidia/cudnn/lib of libtorch_cuda.so"
 
@@ -122,13 +132,28 @@ def test_sublibraries_from_elsewhere_are_reported(site, tmp_path):
 
 
 @needs_gcc
+def test_sublibraries_named_by_the_full_version_are_not_mixed(site, tmp_path):
+    """A distribution's cuDNN asks for libcudnn_ops.so.9.1.0 first, which only its own folder has."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder, version in ((own, "9.1.0"), (other, "9.8.0")):
+        for stem in ("libcudnn", "libcudnn_graph", "libcudnn_ops"):
+            make_library(folder / f"{stem}.so.{version}", soname=f"{stem}.so.9")
+            (folder / f"{stem}.so.9").symlink_to(f"{stem}.so.{version}")
+    (other / "libcudnn.so.9").unlink()
+    (other / "libcudnn.so.9.8.0").unlink()
+    make_library(site / "ctranslate2/_ext.so", [own / "libcudnn.so.9"], rpath=str(own))
+    make_dist(site, "ctranslate2", "4.5.0")
+    environ = {"LD_LIBRARY_PATH": f"{other}:{own}"}
+    rows = {row["version"]: row.get("used_by") for row in libraries(site, environ, "cudnn")}
+    assert rows == {"9.1.0": ["ctranslate2"], "9.8.0": None}
+
+
+@needs_gcc
 def test_sublibraries_of_one_version_are_no_copies_of_their_own(site, tmp_path):
     folder = tmp_path / "cuda/lib64"
     for stem in ("libcudnn", "libcudnn_graph", "libcudnn_ops"):
         make_library(folder / f"{stem}.so.9.8.0", soname=f"{stem}.so.9")
-    assert [row["soname"] for row in libraries(site, {"LD_LIBRARY_PATH": str(folder)})] == [
-        "libcudnn.so.9.8.0"
-    ]
+    assert [row["soname"] for row in libraries(site, {"LD_LIBRARY_PATH": str(folder)})] == ["libcudnn.so.9"]
     (folder / "libcudnn_ops.so.9.8.0").rename(folder / "libcudnn_ops.so.9.1.0")
     rows = libraries(site, {"LD_LIBRARY_PATH": str(folder)})
     assert [row["version"] for row in rows] == ["9.8.0", "9.1.0"]
@@ -271,3 +296,69 @@ def test_the_systems_libstdcxx_is_told_by_its_symbols(site):
 )
 def test_numbers_that_libraries_answer_with(decode, number, version):
     assert decode(number) == version
+
+
+@pytest.fixture(scope="module")
+def torch_python(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("torch") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--no-cache-dir", "torch==2.9.1"]
+    subprocess.run(command, check=True)
+    return folder / "bin/python"
+
+
+@pytest.mark.heavy
+class TestRealTorch:
+    """torch 2.9.1 with its nvidia wheels (7 GB), imported by a real Python beside the one on paper."""
+
+    @staticmethod
+    def import_torch(python: Path, environ):
+        code = (
+            "import json, sys, torch; maps = open('/proc/self/maps').read()\n"
+            "print(json.dumps([maps, torch._C._cuda_getArchFlags(), torch.backends.cudnn.version(),"
+            " list(torch.cuda.nccl.version()), torch._C._GLIBCXX_USE_CXX11_ABI]))"
+        )
+        done = subprocess.run(
+            [str(python), "-c", code], env=environ, text=True, capture_output=True, check=True
+        )
+        maps, archs, cudnn, nccl, abi = json.loads(done.stdout)
+        paths = {line.split(maxsplit=5)[5] for line in maps.splitlines() if "/" in line}
+        return (
+            {path for path in paths if re.search(r"/(torch|nvidia|shadow)/", path)},
+            archs.split(),
+            cudnn,
+            nccl,
+            abi,
+        )
+
+    @pytest.mark.parametrize("shadowed", [False, True])
+    def test_what_is_loaded_and_told(self, torch_python, tmp_path, shadowed):
+        python = torch_python
+        environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        site = next(python.parents[1].glob("lib/python*/site-packages"))
+        if shadowed:
+            (tmp_path / "shadow").mkdir()
+            for path in (
+                "cudnn/lib/libcudnn.so.9",
+                "cuda_runtime/lib/libcudart.so.12",
+                "curand/lib/libcurand.so.10",
+            ):
+                shutil.copy(site / "nvidia" / path, tmp_path / "shadow")
+            environ["LD_LIBRARY_PATH"] = str(tmp_path / "shadow")
+        real, archs, cudnn, nccl, abi = self.import_torch(python, environ)
+        root = LiveRoot(environ)
+        target = find_target(root, python=str(python))
+        environment = scan_environment(root, target)
+        framework = next(one for one in find_frameworks(environment) if one.name == "torch")
+        process, missing = simulate(environment, framework)
+        paper = {os.path.realpath(one.path) for one in process.objects}
+        assert missing == []
+        assert {path for path in real if ".so" in path} <= paper
+        later = r"libcudnn_|libcusolver|libcaffe2_nvrtc|libtorch_cuda_linalg"
+        extra = {path for path in paper - real if re.search(r"/(torch|nvidia|shadow)/", path)}
+        assert [path for path in extra if not re.search(later, path)] == []
+        told = read_frameworks(root, target).facts["framework"]["torch"]
+        assert told["archs"] == [arch for arch in archs if arch.startswith("sm_")]
+        assert told["cudnn"] == decode_cudnn(cudnn)
+        assert told["nccl"] == ".".join(map(str, nccl))
+        assert told["cxx11_abi"] == abi
