@@ -1,1 +1,508 @@
-"""Rules about the operating system, its C libraries and the CPU."""
+"""Rules about the operating system and the CPU under it: C libraries, system libraries, instructions, platforms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from envlock.manifest.versions import dotted, matches, release
+from envlock.rules.engine import rule
+from envlock.rules.framework import is_release, version_trial
+from envlock.rules.model import Evidence, Finding, Fix, Unknown
+
+if TYPE_CHECKING:
+    from envlock.manifest.model import Library
+    from envlock.matrix.loader import Matrix
+    from envlock.rules.model import Severity
+    from envlock.rules.stack import Stack
+
+Outcome = Iterator["Finding | Unknown"]
+
+_GPU_LIBRARY = re.compile(
+    r"lib(?:cuda(?:rt|nn)?|cublas(?:Lt)?|cufft|curand|cusolver|cusparse(?:Lt)?|cupti|nvrtc|nvJitLink|nccl"
+    r"|nvToolsExt|nvidia-ml|nvshmem\w*)\b"
+)
+"""Libraries that the driver's and CUDA's rules speak of."""
+
+
+class CLibrary(NamedTuple):
+    """A version of a C or C++ library, and the fact that says so."""
+
+    version: str
+    address: str
+    value: Any
+    where: str
+
+
+def distribution_row(stack: Stack, matrix: Matrix) -> Any:
+    """Return what the matrix knows of this release of a distribution; None where it has no row."""
+    os = stack.manifest.os
+    if not os.id or not os.version:
+        return None
+    have = release(os.version)
+    for row in matrix.rows("os", "release"):
+        wanted = release(row["version"])
+        if row["id"] == os.id and wanted and wanted == have[: len(wanted)]:
+            return row
+    return None
+
+
+def glibc(stack: Stack, matrix: Matrix) -> CLibrary | None:
+    """Return the system's glibc: as it was seen, else as its distribution's release has it."""
+    os = stack.manifest.os
+    if os.libc:
+        found = re.fullmatch(r"(?:glibc\s*)?(\d+(?:\.\d+)+)\S*", os.libc)
+        return CLibrary(found[1], "os.libc", os.libc, "this system") if found else None
+    row = distribution_row(stack, matrix)
+    return CLibrary(row["glibc"], "os.version", os.version, f"{os.id} {os.version}") if row else None
+
+
+@rule("libc-too-old", layer="os")
+def libc_too_old(stack: Stack, matrix: Matrix) -> Outcome:
+    """A binary needs newer symbols than the system's C library has.
+
+    Shows itself as "/lib64/libc.so.6: version `GLIBC_2.32' not found", or as pip that takes an old release or
+    builds from source because no wheel fits.
+
+    Fix: a newer distribution (or a container of one), or a wheel that was built for an older glibc.
+
+    Source: ELF symbol versions (DT_VERNEED); PEP 600, manylinux tags.
+    """
+    have = glibc(stack, matrix)
+    if have is None:
+        return
+    needs = []
+    for name, framework in stack.frameworks.items():
+        wanted = re.search(r"(\d+(?:\.\d+)+)", framework.needs.get("libc", ""))
+        if wanted:
+            label = f"{name} {framework.version}" if framework.version else name
+            needs.append((release(wanted[1]), label, f"framework.{name}.needs", dict(framework.needs)))
+    needs += _listed_needs(stack, matrix)
+    wanting = sorted(need for need in needs if need[0] > release(have.version))
+    if not wanting:
+        return
+    highest, label, address, value = wanting[-1]
+    others = [name for _, name, _, _ in wanting[:-1]]
+    also = f" (so do {', '.join(others)})" if others else ""
+    text = dotted(highest)
+    yield Finding(
+        subject="os.libc" if have.address == "os.libc" else "os.version",
+        message=f"{label} needs glibc {text}, and {have.where} has {have.version}{also}",
+        evidence=(
+            Evidence(have.address, have.value),
+            Evidence(address, value),
+            *(Evidence(other[2], other[3]) for other in wanting[:-1]),
+        ),
+        fixes=(
+            Fix("os.libc", f">={text}", f"use a distribution with glibc {text} or newer", {"os.libc": f"glibc {text}"}),
+        ),
+        source="ELF symbol versions of the binaries; PEP 600",
+    )  # fmt: skip
+
+
+def _listed_needs(stack: Stack, matrix: Matrix) -> list[tuple[tuple[int, ...], str, str, Any]]:
+    """Return what PyPI's torch needs by its platform tag, where its binaries were not read."""
+    torch, framework = stack.pip("torch"), stack.framework("torch")
+    if torch is None or not torch.version or (framework and framework.needs.get("libc")):
+        return []
+    if not is_release(torch.version) or torch.source or stack.manifest.host.arch not in (None, "x86_64"):
+        return []
+    if stack.conda("pytorch") or stack.manifest.host.platform not in (None, "linux", "wsl2"):
+        return []
+    numbers = release(torch.version)
+    rows = (row for row in matrix.rows("torch", "release") if release(row["version"]) == numbers)
+    row = next(rows, None)
+    if row is None or not row.get("glibc"):
+        return []
+    return [(release(row["glibc"]), f"torch {torch.version}", "package.pip.torch", torch.version)]
+
+
+@rule("libstdcxx-too-old", layer="os")
+def libstdcxx_too_old(stack: Stack, matrix: Matrix) -> Outcome:
+    """A binary needs newer symbols than the libstdc++ that is loaded has.
+
+    Shows itself as "libstdc++.so.6: version `GLIBCXX_3.4.29' not found". Often an old copy of a conda
+    environment, or one on LD_LIBRARY_PATH, wins over the system's newer one (or the reverse).
+
+    Fix: a newer libstdc++ in the place that wins (conda install -c conda-forge libstdcxx-ng), or take that
+    folder off the search path.
+
+    Source: GCC, libstdc++ ABI policy and guidelines, symbol versions by release.
+    """
+    for name, framework in stack.frameworks.items():
+        wanted = framework.needs.get("libstdcxx", "")
+        label = f"{name} {framework.version}" if framework.version else name
+        copies = _loaded(name, stack, matrix)
+        older = [copy for copy in copies if _symbol_older(copy.version, wanted)]
+        # Where it is not known which copy is loaded, only what holds for all of them is said.
+        if not wanted or not copies or len(older) < len(copies):
+            continue
+        copy = older[0]
+        path = stack.environ.get("LD_LIBRARY_PATH")
+        yield Finding(
+            subject=copy.address,
+            message=f"{label} needs {wanted}, and {copy.where} has {copy.version} at most",
+            evidence=(
+                Evidence(copy.address, copy.value),
+                Evidence(f"framework.{name}.needs", dict(framework.needs)),
+                *([Evidence("environ.LD_LIBRARY_PATH", path)] if path else []),
+            ),
+            fixes=_newer_libstdcxx(copy, wanted, stack),
+            source="GCC, libstdc++ ABI policy and guidelines",
+        )
+
+
+def _loaded(framework: str, stack: Stack, matrix: Matrix) -> list[CLibrary]:
+    """Return the libstdc++ that a framework loads, or every one that it may load."""
+
+    def described(copy: Library) -> CLibrary:
+        return CLibrary(copy.version or "", "library.libstdcxx", copy.version, copy.path or "its libstdc++")
+
+    copies = [copy for copy in stack.libraries("libstdcxx") if copy.version]
+    effective = [described(copy) for copy in copies if framework in copy.used_by]
+    if effective:
+        return effective
+    found = [described(copy) for copy in copies]
+    system, row = stack.manifest.os.libstdcxx, distribution_row(stack, matrix)
+    if system:
+        found.append(CLibrary(system, "os.libstdcxx", system, "the system's libstdc++"))
+    elif not found and row and "libstdcxx" in row:
+        os = stack.manifest.os
+        found.append(CLibrary(row["libstdcxx"], "os.version", os.version, f"{os.id} {os.version}"))
+    return found
+
+
+def _symbol_older(have: str, wanted: str) -> bool:
+    """Tell whether a symbol version is below another: GLIBCXX_3.4.28 < GLIBCXX_3.4.30; None of other kinds."""
+    one, two = (re.fullmatch(r"([A-Z]+)_(\d+(?:\.\d+)+)", text.strip()) for text in (have, wanted))
+    return bool(one and two and one[1] == two[1] and release(one[2]) < release(two[2]))
+
+
+def _newer_libstdcxx(copy: CLibrary, wanted: str, stack: Stack) -> tuple[Fix, ...]:
+    trial: dict[str, Any]
+    if copy.address == "library.libstdcxx":
+        from envlock.rules.cuda import to_plain_copy
+
+        plain = [to_plain_copy(each) for each in stack.libraries("libstdcxx")]
+        trial = {
+            "library.libstdcxx": [
+                {**each, "version": wanted} if each.get("version") == copy.version else each for each in plain
+            ]
+        }
+    else:
+        trial = {"os.libstdcxx": wanted}
+    conda = "/envs/" in copy.where or "conda" in copy.where
+    how = "conda install -c conda-forge libstdcxx-ng" if conda else "install a newer libstdc++ (gcc runtime)"
+    return (Fix(copy.address, f">={wanted}", how, trial),)
+
+
+@rule("system-library-missing", layer="os")
+def system_library_missing(stack: Stack, matrix: Matrix) -> Outcome:
+    """A binary needs a system library that is not there.
+
+    Shows itself as "ImportError: libGL.so.1: cannot open shared object file", or "[WinError 126] The specified
+    module could not be found". Slim images and servers lack what desktops have.
+
+    Fix: install the package that carries the library, or a variant of the package without the need
+    (opencv-python-headless).
+
+    Source: ELF headers (DT_NEEDED); contents of the distributions' packages.
+    """
+    rows = {row["soname"]: row for row in matrix.rows("system_libraries", "library")}
+    for name, framework in stack.frameworks.items():
+        missing = [each.strip() for each in framework.needs.get("library", "").split(",")]
+        for soname in missing:
+            if not soname or _GPU_LIBRARY.match(soname):
+                continue
+            row = rows.get(soname)
+            yield Finding(
+                subject=f"framework.{name}.needs",
+                message=f"{name} needs {soname}, and its search order does not find it"
+                + _carried_by(row, stack),
+                evidence=(Evidence(f"framework.{name}.needs", dict(framework.needs)),),
+                fixes=(
+                    Fix(
+                        address=f"framework.{name}.needs",
+                        to="found",
+                        message=_install(row, soname, stack),
+                        trial={f"framework.{name}.needs": _without(soname, dict(framework.needs))},
+                    ),
+                ),
+                source=row["source"] if row else "ELF headers (DT_NEEDED); ld.so(8)",
+            )
+    yield from _named_as_missing(stack, rows)
+    yield from _desktop_library(stack, rows)
+
+
+def _without(soname: str, needs: dict[str, str]) -> dict[str, str]:
+    left = [each.strip() for each in needs.get("library", "").split(",") if each.strip() != soname]
+    others = {key: value for key, value in needs.items() if key != "library"}
+    return {**others, "library": ", ".join(left)} if left else others
+
+
+def _package(row: Any, stack: Stack) -> str | None:
+    os = stack.manifest.os.id or ""
+    kind = "rpm" if os in ("rhel", "centos", "rocky", "almalinux", "ol", "fedora", "amzn", "sles") else "deb"
+    return row.get(kind) if row else None
+
+
+def _carried_by(row: Any, stack: Stack) -> str:
+    package = _package(row, stack)
+    return f" (package {package})" if package else ""
+
+
+def _install(row: Any, soname: str, stack: Stack) -> str:
+    package = _package(row, stack)
+    if row and row.get("fix"):
+        return str(row["fix"])
+    return f"install {package}" if package else f"install the package that carries {soname}"
+
+
+def _named_as_missing(stack: Stack, rows: dict[str, Any]) -> Outcome:
+    """Find libraries that were looked for by name and were not there."""
+    for address, reason in stack.manifest.capture.unobserved.items():
+        soname = next((name for name in rows if name in reason), None)
+        if not address.startswith("library.") or soname is None:
+            continue
+        users = [
+            name for name in rows[soname]["needed_by"] if name in stack.packages or name in stack.frameworks
+        ]
+        if users:
+            yield Finding(
+                subject=address,
+                message=f"{users[0]} needs {soname}: {reason}",
+                evidence=(
+                    Evidence(address, reason),
+                    *(Evidence(f"package.pip.{name}", None) for name in users),
+                ),
+                source=rows[soname]["source"],
+                severity="warning",
+            )
+
+
+def _desktop_library(stack: Stack, rows: dict[str, Any]) -> Outcome:
+    """Find OpenCV with windows on a Debian or Ubuntu without libGL, where the system's packages were listed."""
+    system = stack.manifest.package.system
+    if stack.partial or not system or stack.manifest.os.id not in ("debian", "ubuntu"):
+        return
+    if stack.unobserved("package.system") or any(name.startswith(("libgl1", "libglx")) for name in system):
+        return
+    row = rows.get("libGL.so.1")
+    for name in ("opencv-python", "opencv-contrib-python"):
+        pip = stack.pip(name)
+        if pip is None or row is None or stack.libraries("libGL"):
+            continue
+        yield Finding(
+            subject=f"package.pip.{name}",
+            message=f"{name} {pip.version or ''} needs libGL.so.1, and libgl1 is not installed".replace("  ", " "),
+            evidence=(Evidence(f"package.pip.{name}", pip.version), Evidence("package.system.libgl1", None)),
+            fixes=(
+                Fix("package.system.libgl1", "installed", "apt-get install libgl1", {"package.system.libgl1": "1"}),
+                Fix(
+                    f"package.pip.{name}",
+                    f"{name}-headless",
+                    f"install {name}-headless in its place",
+                    {f"package.pip.{name}": None, f"package.pip.{name}-headless": {"version": pip.version}},
+                ),
+            ),
+            source=row["source"],
+            severity="warning",
+        )  # fmt: skip
+
+
+@rule("cpu-feature-missing", layer="os")
+def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
+    """A build needs CPU instructions that this CPU lacks.
+
+    Shows itself as "Illegal instruction (core dumped)" at import, or "The TensorFlow library was compiled to
+    use AVX instructions, but these aren't available on your machine". Old servers, small CPUs and virtual
+    machines that mask flags are affected, and x86-64 programs under Rosetta.
+
+    Fix: a build for older CPUs where there is one, a build from source, or a machine with these instructions;
+    in a virtual machine pass the host's CPU model through.
+
+    Source: x86-64 psABI, microarchitecture levels; the packages' build options.
+    """
+    host = stack.manifest.host
+    have = _level(host.cpu_level)
+    if have is None:
+        return
+    for row in matrix.rows("os", "cpu"):
+        held = stack.version_of(row["package"])
+        wanted = _level(row["level"])
+        if held is None or wanted is None or have >= wanted:
+            continue
+        if row["affected"] and held.version and matches(held.version, row["affected"]) is False:
+            continue
+        unsure = bool(row["affected"]) and not held.version
+        cpu = f"{host.cpu} ({host.cpu_level})" if host.cpu else f"this CPU ({host.cpu_level})"
+        severity: Severity = row.get("severity", "warning" if unsure else "error")
+        yield Finding(
+            subject="host.cpu_level",
+            message=f"{row['package']} {held.version or ''} needs {row['feature']}, which {cpu} lacks".replace("  ", " ")
+            + (f": {row['fix']}" if row.get("fix") else ""),
+            evidence=(
+                Evidence("host.cpu_level", host.cpu_level),
+                *([Evidence("host.cpu", host.cpu)] if host.cpu else []),
+                Evidence(held.address, held.version),
+            ),
+            fixes=(
+                Fix("host.cpu_level", row["level"], f"run it on a CPU of level {row['level']}",
+                    {"host.cpu_level": row["level"]}),
+            ),
+            source=row["source"],
+            severity=severity,
+        )  # fmt: skip
+    yield from _distribution_level(stack, matrix, have)
+
+
+def _level(text: str | None) -> int | None:
+    found = re.fullmatch(r"x86-64(?:-v([1-4]))?", text or "")
+    return int(found[1] or 1) if found else None
+
+
+def _distribution_level(stack: Stack, matrix: Matrix, have: int) -> Outcome:
+    row = distribution_row(stack, matrix)
+    wanted = _level(row.get("cpu_level")) if row else None
+    if row is None or wanted is None or have >= wanted:
+        return
+    os, host = stack.manifest.os, stack.manifest.host
+    yield Finding(
+        subject="host.cpu_level",
+        message=f"{os.id} {os.version} is built for {row['cpu_level']}, and this CPU is {host.cpu_level}: its programs "
+        "stop with \"CPU does not support\"",
+        evidence=(Evidence("host.cpu_level", host.cpu_level), Evidence("os.version", os.version)),
+        source=row["source"],
+    )  # fmt: skip
+
+
+_SUBDIRS = {"linux-64": ("x86_64", "linux"), "linux-aarch64": ("aarch64", "linux"), "linux-ppc64le": ("ppc64le", "linux"),
+            "osx-64": ("x86_64", "darwin"), "osx-arm64": ("arm64", "darwin"), "win-64": ("x86_64", "windows"),
+            "win-arm64": ("arm64", "windows")}  # fmt: skip
+_ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+
+_MUSL_WITHOUT = (
+    "torch",
+    "tensorflow",
+    "jaxlib",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "triton",
+    "faiss-cpu",
+    "open3d",
+)
+"""Projects without musllinux wheels (PyPI file lists, 2026-11-23)."""
+
+_PIP_FLOORS = ((19, 3), (20, 3))
+"""pip learned manylinux2014 in 19.3 and PEP 600's tags (manylinux_2_28) in 20.3."""
+
+
+@rule("wheel-platform-mismatch", layer="os")
+def wheel_platform_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
+    """A wheel or conda package is for another interpreter, architecture or C library than this one.
+
+    Shows itself as "is not a supported wheel on this platform", "No matching distribution found", "cannot open
+    shared object file" for a file that is there, or as a source build that nobody asked for: an old pip does
+    not know the newer platform tags.
+
+    Fix: the package for this platform; on Alpine a glibc image; a newer pip.
+
+    Source: PyPA specifications, platform compatibility tags; PEP 513, 571, 599, 600 and 656.
+    """
+    yield from _foreign_conda(stack)
+    yield from _on_musl(stack)
+    yield from _foreign_abi(stack)
+    yield from _old_pip(stack)
+
+
+def _foreign_conda(stack: Stack) -> Outcome:
+    host = stack.manifest.host
+    arch = _ARCHES.get((host.arch or "").lower(), host.arch)
+    if not arch:
+        return
+    platform = {"wsl2": "linux", "tegra": "linux"}.get(host.platform or "", host.platform)
+    for name, package in stack.manifest.package.conda.items():
+        wanted = _SUBDIRS.get(package.subdir or "")
+        if wanted is None:
+            continue
+        theirs = _ARCHES.get(wanted[0], wanted[0])
+        if theirs == arch and platform in (None, wanted[1]):
+            continue
+        emulated = wanted == ("x86_64", "darwin") and platform == "darwin"
+        yield Finding(
+            subject=f"package.conda.{name}",
+            message=f"{name} is of {package.subdir}, and this machine is {host.platform or ''} {host.arch}".replace("  ", " ")
+            + (": it runs under Rosetta, without newer instructions" if emulated else ""),
+            evidence=(
+                Evidence(f"package.conda.{name}", package.subdir),
+                Evidence("host.arch", host.arch),
+                *([Evidence("host.platform", host.platform)] if host.platform else []),
+            ),
+            source="conda documentation, subdirs",
+            severity="note" if emulated else "error",
+        )  # fmt: skip
+        return
+
+
+def _on_musl(stack: Stack) -> Outcome:
+    libc = stack.manifest.os.libc or ""
+    alpine = stack.manifest.os.id == "alpine"
+    if not (libc.startswith("musl") or (alpine and not libc)):
+        return
+    address, value = ("os.libc", libc) if libc else ("os.id", "alpine")
+    for name in _MUSL_WITHOUT:
+        pip = stack.pip(name)
+        if pip is None or pip.source:
+            continue
+        yield Finding(
+            subject=address,
+            message=f"{name} {pip.version or ''} has wheels for glibc only, and this system has {libc or 'musl'}".replace(
+                "  ", " "
+            ),
+            evidence=(Evidence(address, value), Evidence(f"package.pip.{name}", pip.version)),
+            fixes=(
+                Fix(address, "glibc", "use an image with glibc (Debian, Ubuntu)", {address: "glibc 2.36" if libc else "debian"}),
+            ),
+            source="PEP 656; file lists of the projects on PyPI",
+        )  # fmt: skip
+        return
+
+
+def _foreign_abi(stack: Stack) -> Outcome:
+    """Find an interpreter whose ABI tag does not belong to its version."""
+    python = stack.manifest.python
+    tag = re.match(r"cp(\d)(\d{1,2})", python.abi or "")
+    have = release(python.version)
+    if tag and len(have) >= 2 and (int(tag[1]), int(tag[2])) != have[:2]:
+        yield Finding(
+            subject="python.abi",
+            message=f"wheels for {python.abi} are installed, and this is Python {python.version}",
+            evidence=(Evidence("python.abi", python.abi), Evidence("python.version", python.version)),
+            source="PyPA specifications, platform compatibility tags",
+        )
+
+
+def _old_pip(stack: Stack) -> Outcome:
+    pip = stack.package("pip")
+    numbers = release(pip.version) if pip else ()
+    if (
+        pip is None
+        or not numbers
+        or numbers >= _PIP_FLOORS[1]
+        or stack.manifest.host.platform in ("windows", "darwin")
+    ):
+        return
+    if release(stack.manifest.python.version)[:1] == (2,):
+        return
+    oldest = numbers < _PIP_FLOORS[0]
+    tags = "manylinux2014 and newer" if oldest else "manylinux_2_17 and newer"
+    yield Finding(
+        subject=pip.address,
+        message=f"pip {pip.version} does not know the platform tags {tags}: it takes old releases or builds from source",
+        evidence=(Evidence(pip.address, pip.version),),
+        fixes=(Fix(pip.address, ">=20.3", "python -m pip install --upgrade pip", version_trial("pip", "23.3", stack)),),
+        source="pip changelog, 19.3 and 20.3; PEP 599, PEP 600",
+        severity="warning" if oldest else "note",
+        rank=1 if oldest else 6,
+    )  # fmt: skip
