@@ -66,6 +66,8 @@ class Explanation(NamedTuple):
     """What the stack could not see of the missing facts, and why."""
     facts: tuple[tuple[str, Any], ...] = ()
     """The facts of the stack that the errors point to, address and value."""
+    others: tuple[Finding, ...] = ()
+    """What else is wrong with the stack, without a known error in the log that points to it."""
 
     @property
     def verdict(self) -> str:
@@ -104,6 +106,7 @@ def explain(lines: Iterable[str], matrix: Matrix, manifest: Manifest | None = No
         tuple(open_),
         unobserved,
         tuple((address, held[address]) for address in named if address in held),
+        tuple(each for each in findings if each.severity != "note" and not _among(each, confirmed)),
     )
 
 
@@ -199,15 +202,19 @@ def _confirmed(
     A rule that judges every package finds many things; where the error names a package and one of the
     rule's findings is about it, the others are not what the log speaks of.
     """
-    found: dict[int, tuple[int, int, Finding, Symptom]] = {}
-    for place, symptom in enumerate(symptoms):
-        at = [place for place, each in enumerate(findings) if _about(each, symptom.addresses)]
+    found: dict[int, tuple[bool, Finding, Symptom]] = {}
+    for symptom in symptoms:
+        about = {number for number, each in enumerate(findings) if _about(each, symptom.addresses)}
         by_rule = [number for number, each in enumerate(findings) if each.rule in symptom.rules]
-        both = [number for number in by_rule if number in at]
-        for number in both or by_rule or [each for each in at if findings[each].severity == "error"]:
-            found.setdefault(number, (0 if number in both else 1, place, findings[number], symptom))
+        both = [number for number in by_rule if number in about]
+        for number in both or by_rule:
+            found.setdefault(number, (number not in about, findings[number], symptom))
     ordered = sorted(found.items(), key=lambda item: (item[1][0], item[0]))
-    return tuple((finding, symptom) for _, (_, _, finding, symptom) in ordered)
+    return tuple((finding, symptom) for _, (_, finding, symptom) in ordered)
+
+
+def _among(finding: Finding, confirmed: Iterable[tuple[Finding, Symptom]]) -> bool:
+    return any(finding is each for each, _ in confirmed)
 
 
 def _about(finding: Finding, addresses: Sequence[str]) -> bool:

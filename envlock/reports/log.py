@@ -81,7 +81,8 @@ def _symptom(symptom: Symptom) -> ReportedSymptom:
 def as_text(result: Explanation, style: Style, name: str, *, judged: bool) -> str:
     """Render an explanation: the confirmed causes first, then what is ruled out and what stays open."""
     if not result.symptoms:
-        return f"{safe(name)}: no known error in {_count(result.lines, 'line')}\n"
+        lines = [f"{safe(name)}: no known error in {_count(result.lines, 'line')}", *_others(result)]
+        return "\n".join(lines) + "\n"
     lines = _judged(result, style, name) if judged else _pointed(result, style, name)
     return "\n".join(lines) + "\n"
 
@@ -139,6 +140,16 @@ def _judged(result: Explanation, style: Style, name: str) -> list[str]:
             f"  {safe(address):<{width}}  {show(value)}" for address, value in result.facts[:FACTS_SHOWN]
         ]
     return lines
+
+
+def _others(result: Explanation) -> list[str]:
+    """Return what else is wrong, in a line each, where no cause is confirmed."""
+    if result.confirmed or not result.others:
+        return []
+    lines = ["", "whatever the log says, this is wrong with the stack (envlock check):"]
+    lines += [f"  {safe(finding.message)} [{finding.rule}]" for finding in result.others[:CONFIRMED_SHOWN]]
+    left = len(result.others) - CONFIRMED_SHOWN
+    return [*lines, f"  and {left} more"] if left > 0 else lines
 
 
 def _rules(pointed: Iterable[Pointed], style: Style) -> list[str]:
