@@ -295,40 +295,38 @@ def _newer_than_matrix(build: Build, matrix: Matrix) -> bool:
 
 
 def _other_builds(build: Build, bare: Sequence[Device], stack: Stack, matrix: Matrix) -> tuple[Fix, ...]:
-    """Offer the same release for another CUDA, else the nearest newer or older release, that holds the GPUs."""
-    wanted = series(build.version)
-    fitting = []
-    for row in matrix.rows("torch", "build"):
-        code = Code(archs(row.get("archs", ())), archs(row.get("ptx", ())), "", "listed", "")
-        if row.get("archs") and all(_covers(code, device) for device in bare):
-            numbers = series(row["version"])
-            distance = (abs(numbers[0] - wanted[0]) * 100 + abs(numbers[1] - wanted[1])) if wanted else 0
-            fitting.append((distance, row["version"], row))
-    fitting.sort(key=lambda each: each[0])
-    fixes: list[Fix] = []
-    for _, number, row in fitting[:8]:
-        if len(fixes) == 3:
-            break
-        text = f"{build.version.split('+')[0] if build.version and series(number) == wanted else number}"
-        spelled = f"{text}+cu{row['cuda'].replace('.', '')}"
-        trial: dict[str, Any] = {"framework.torch.cuda": row["cuda"], "framework.torch.version": spelled,
-                                 "framework.torch.archs": [sm(a) for a in row["archs"]],
-                                 "framework.torch.ptx": ["compute_" + a.replace(".", "") for a in row.get("ptx", ())],
-                                 }  # fmt: skip
-        if stack.pip("torch"):
-            trial["package.pip.torch.version"] = spelled
-        if stack.conda("pytorch"):
-            trial["package.conda.pytorch.version"] = text
-            trial["package.conda.pytorch.build"] = None
-        fixes.append(
-            Fix(
-                address="framework.torch.version",
-                to=spelled,
-                message=f"install torch {text} for CUDA {row['cuda']}",
-                trial=trial,
-            )
+    """Offer the same release for another CUDA, else the nearest releases, that hold the GPUs."""
+    rows = matrix.rows("torch", "build")
+    order = sorted({series(row["version"]) for row in rows} | {series(build.version)})
+    at = order.index(series(build.version))
+    fitting = [
+        (abs(order.index(series(row["version"])) - at), row)
+        for row in rows
+        if row.get("archs")
+        and all(
+            _covers(Code(archs(row["archs"]), archs(row.get("ptx", ())), "", "listed", ""), gpu)
+            for gpu in bare
         )
-    return tuple(fixes)
+    ]
+    fitting.sort(key=lambda each: each[0])
+    return tuple(_install_torch(row, build, stack) for _, row in fitting[:2])
+
+
+def _install_torch(row: Any, build: Build, stack: Stack) -> Fix:
+    same = build.version is not None and series(row["version"]) == series(build.version)
+    number = (build.version or "").split("+")[0] if same else f"{row['version']}.0"
+    spelled = f"{number}+cu{row['cuda'].replace('.', '')}"
+    trial: dict[str, Any] = {
+        "framework.torch.cuda": row["cuda"],
+        "framework.torch.version": spelled,
+        "framework.torch.archs": [sm(each) for each in row["archs"]],
+        "framework.torch.ptx": ["compute_" + each.replace(".", "") for each in row.get("ptx", ())],
+    }
+    if stack.pip("torch"):
+        trial["package.pip.torch.version"] = spelled
+    if stack.conda("pytorch"):
+        trial |= {"package.conda.pytorch.version": number, "package.conda.pytorch.build": None}
+    return Fix("framework.torch.version", spelled, f"install torch {number} for CUDA {row['cuda']}", trial)
 
 
 def _too_old_for_extension(gpus: Sequence[Device], stack: Stack, matrix: Matrix) -> Outcome:

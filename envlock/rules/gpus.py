@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.matrix.lookup import gpu_row
@@ -50,6 +51,7 @@ def _plain(name: str) -> str:
     return " ".join(re.split(r"[^a-z0-9]+", name)).strip()
 
 
+@lru_cache(maxsize=256)
 def _row(name: str, matrix: Matrix) -> Any:
     exact = gpu_row(matrix, name)
     if exact is not None:
