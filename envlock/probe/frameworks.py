@@ -133,6 +133,8 @@ class _Extension(NamedTuple):
     folder: str
     """Import folder; "" for modules that lie on the path itself."""
     binaries: Tuple[str, ...]
+    quiet: bool = False
+    """It is no part of the GPU stack: reported only where a library that it needs is missing."""
 
 
 _EXTENSIONS = (
@@ -174,8 +176,12 @@ _EXTENSIONS = (
     _Extension("mmcv", ("mmcv", "mmcv-full"), "mmcv", ("_ext*.so",)),
     _Extension("spconv", ("spconv",), "spconv", ("core_cc*.so",)),
     _Extension("ctranslate2", ("ctranslate2",), "ctranslate2", ("_ext*.so",)),
+    _Extension("opencv-python", ("opencv-python", "opencv-contrib-python"), "cv2", ("cv2*.so",), quiet=True),
     _Extension("triton", ("triton", "pytorch-triton"), "triton", ("_C/libtriton*.so",)),
 )
+
+
+_QUIET = frozenset(extension.name for extension in _EXTENSIONS if extension.quiet)
 
 
 def read_frameworks(root: Root, target: Any, environment: Optional[Environment] = None) -> Observation:
@@ -191,8 +197,10 @@ def read_frameworks(root: Root, target: Any, environment: Optional[Environment] 
     with FileCache(root) as cache:
         for framework in find_frameworks(environment):
             facts = framework.facts
-            _read_binaries(root, cache, framework, seen)
             _, missing = simulate(environment, framework)
+            if framework.name in _QUIET and not missing:
+                continue
+            _read_binaries(root, cache, framework, seen)
             if missing:
                 facts.setdefault("needs", {})["library"] = ", ".join(missing)
             seen.table("framework")[framework.name] = facts
@@ -578,9 +586,12 @@ def _expected(environment: Environment, dist: Optional[Dist], facts: Dict[str, A
         return
     for name, specifier in _pins(environment.root, dist).items():
         found = re.match(r"nvidia-(cudnn|nccl)(?:-cu\d+)?\Z", name)
-        version = re.search(r"(?:==|~=|>=)\s*(\d+(?:\.\d+)*)", specifier)
-        if found and version and found.group(1) not in facts:
-            facts[found.group(1)] = ".".join(version.group(1).split(".")[:3])
+        # A lower bound is what jax was built with for cuDNN (it checks that at start); of NCCL it tells nothing.
+        version = re.search(r"(==|~=|>=)\s*(\d+(?:\.\d+)*)", specifier)
+        if not found or not version or (version.group(1) == ">=" and found.group(1) == "nccl"):
+            continue
+        if found.group(1) not in facts:
+            facts[found.group(1)] = ".".join(version.group(2).split(".")[:3])
 
 
 def _cuda_of_build(build: str) -> Optional[str]:
@@ -727,7 +738,7 @@ def _simulate(environment: Environment, framework: Framework) -> Tuple[Process, 
     if framework.name == "torch":
         missing = _load_torch(environment, framework, process)
     elif framework.name in ("tensorflow", "jax", "jaxlib"):
-        missing = _load_xla(framework, process)
+        missing = _load_xla(environment, framework, process)
     else:
         torch = _find_torch(environment) if _needs_torch(environment.loader, framework) else None
         if torch is not None:
@@ -791,14 +802,18 @@ def _preload(environment: Environment, process: Process, part: str, pattern: str
         for folder in (f"nvidia/{part}/lib", "nvidia/cu13/lib", f"{part}/lib"):
             paths = _match(environment.root, f"{site.path}/{folder}", (pattern,))
             if paths:
-                process.open(paths[0])
+                opened = process.open(paths[0]).objects
+                if opened:
+                    opened[0].how = f"opened by its path in {folder} before all else"
                 return True
     return False
 
 
-def _load_xla(framework: Framework, process: Process) -> List[str]:
+def _load_xla(environment: Environment, framework: Framework, process: Process) -> List[str]:
     """Follow TensorFlow and XLA: their own binaries, then CUDA libraries by name when a GPU is first used."""
     missing: List[str] = []
+    if framework.name == "jax":
+        _preload_jax(environment, framework, process)
     for path in framework.binaries:
         missing += [one.soname for one in process.open(path).missing]
     major = str(framework.facts.get("cuda", "")).partition(".")[0]
@@ -818,6 +833,15 @@ def _load_xla(framework: Framework, process: Process) -> List[str]:
             if name.startswith(("cudart", "cublas.", "cudnn", "cusolver", "cusparse")) and callers:
                 missing.append("lib" + name)
     return missing
+
+
+def _preload_jax(environment: Environment, framework: Framework, process: Process) -> None:
+    """Follow jax_plugins/xla_cuda12/__init__.py (_load_nvidia_libraries): the wheels' libraries by path, in its order."""
+    for path in framework.binaries:
+        text = try_read(environment.root, path.rpartition("/")[0] + "/__init__.py", _SMALL) or ""
+        for part, names in re.findall(r"""^  _load\(["'](\w+)["'], \[([^\]\n]{0,400})\]\)""", text, re.M):
+            for name in re.findall(r"""["'](lib[\w.-]+)["']""", names):
+                _preload(environment, process, part, name)
 
 
 def _open_cudnn_parts(process: Process) -> None:

@@ -6,10 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from envlock.probe.frameworks import parse_assignments, parse_dictionary, read_frameworks
+from envlock.probe.frameworks import (
+    find_frameworks,
+    parse_assignments,
+    parse_dictionary,
+    read_frameworks,
+    scan_environment,
+    simulate,
+)
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
-from tests.elf_support import make_dist, make_library, make_torch, needs_gcc
+from tests.elf_support import make_dist, make_library, make_nvidia_wheels, make_torch, needs_gcc
 from tests.probe.test_fatbin import CUBIN, PTX, entry, fat_binary
 
 
@@ -189,6 +196,36 @@ def test_jax_takes_its_cuda_from_the_plugin(site):
     assert found["jaxlib"] == {"version": "0.4.35", "source": "pip"}
 
 
+PLUGIN = """
+def _load_nvidia_libraries():
+  _load("cuda_runtime", ["libcudart.so.12"])
+  _load("cu13", ["libcudart.so.13"])
+  _load("cudnn", ["libcudnn.so.9"])
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize("preloads", [True, False])
+def test_jax_loads_the_wheels_by_path_where_its_plugin_says_so(site, tmp_path, preloads):
+    """A plugin with a RUNPATH loses to LD_LIBRARY_PATH, unless it opened the wheel's library before."""
+    made = make_nvidia_wheels(site)
+    decoy = make_library(tmp_path / "cuda/libcudnn.so.9", soname="libcudnn.so.9")
+    plugin = site / "jax_plugins/xla_cuda12/xla_cuda_plugin.so"
+    make_library(plugin, runpath="$ORIGIN/../../nvidia/cudnn/lib")
+    (plugin.parent / "__init__.py").write_text(PLUGIN if preloads else "")
+    (site / "jax").mkdir()
+    make_dist(site, "jax", "0.7.1")
+    make_dist(site, "jax-cuda12-plugin", "0.7.1")
+    target = SimpleNamespace(prefix=str(site.parents[2]), site_packages=[str(site)], base_executable="")
+    environment = scan_environment(LiveRoot({"LD_LIBRARY_PATH": str(decoy.parent)}), target)
+    (jax,) = find_frameworks(environment)
+    process, missing = simulate(environment, jax)
+    loaded = process.find("libcudnn.so.9")
+    assert loaded is not None
+    assert loaded.path == str(made["cudnn"] if preloads else decoy)
+    assert "libcublas.so.12" in missing
+
+
 @pytest.mark.parametrize(
     ("version", "facts"),
     [
@@ -265,6 +302,17 @@ def test_needed_symbol_versions_are_the_newest_of_all_binaries(site):
     source = "#include <pthread.h>\nint use(pthread_t t) { return pthread_join(t, 0); }"
     make_library(site / "torch/lib/libtorch_cpu.so", source=source)
     assert frameworks(site).facts["framework"]["torch"]["needs"]["libc"].startswith("glibc 2.")
+
+
+@needs_gcc
+def test_opencv_is_told_only_when_a_system_library_is_missing(site):
+    library = make_library(site / "libGL.so.1", soname="libGL.so.1")
+    make_library(site / "cv2/cv2.abi3.so", [library], rpath="$ORIGIN/..")
+    make_dist(site, "opencv-python", "4.10.0.84")
+    assert "framework" not in frameworks(site).facts
+    library.unlink()
+    make_library(site / "cv2/cv2.abi3.so", [make_library(site / "x/libGLnone.so.1", soname="libGLnone.so.1")])
+    assert frameworks(site).facts["framework"]["opencv-python"]["needs"]["library"] == "libGLnone.so.1"
 
 
 @needs_gcc
