@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from envlock.manifest.model import PipPackage
 from envlock.manifest.requirements import parse_requirement
-from envlock.manifest.versions import matches
+from envlock.manifest.versions import dotted, major, matches, release, version
 from envlock.rules.engine import rule
+from envlock.rules.framework import TENSORFLOW
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
+from envlock.rules.stack import Installed
 
 if TYPE_CHECKING:
+    from envlock.manifest.model import Library
     from envlock.matrix.loader import Matrix
     from envlock.rules.stack import Stack
 
@@ -106,11 +111,9 @@ def _install(name: str, specifier: str, address: str | None = None) -> tuple[Fix
 
 def boundary(specifier: str) -> str | None:
     """Return a version that lies in a specifier, made from its own bounds; None where none does."""
-    import re
-
     candidates: list[str] = []
-    for operator, version in re.findall(r"(===|[~=!<>]=|[<>])([^,\s]+)", specifier):
-        plain = version.removesuffix(".*")
+    for operator, bound in re.findall(r"(===|[~=!<>]=|[<>])([^,\s]+)", specifier):
+        plain = bound.removesuffix(".*")
         if operator in ("==", "===", ">=", "~=", "<="):
             candidates.append(plain)
         candidates += [f"{plain}.1", _before(plain)]
@@ -260,6 +263,38 @@ def package_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
             ),
             source="Python documentation, library reference, site",
         )
+    yield from _version_differs(stack)
+
+
+def _version_differs(stack: Stack) -> Outcome:
+    """Find a framework whose module says another version than its package's metadata."""
+    for name, framework in stack.frameworks.items():
+        package = stack.pip(name)
+        if package is None or not package.version or not framework.version or package.shadowed_by:
+            continue
+        one, two = version(package.version), version(framework.version)
+        if one is None or two is None or one.release == two.release or two.is_devrelease or two.is_prerelease:
+            continue
+        size = min(len(one.release), len(two.release))
+        if one.release[:size] == two.release[:size]:
+            continue
+        yield Finding(
+            subject=f"package.pip.{name}",
+            message=f"{name} {package.version} is what pip lists, and {name} {framework.version} is what would be imported",
+            evidence=(
+                Evidence(f"package.pip.{name}", package.version),
+                Evidence(f"framework.{name}.version", framework.version),
+            ),
+            fixes=(
+                Fix(
+                    address=f"package.pip.{name}",
+                    to="one copy",
+                    message=f"python -m pip uninstall {name} until none is left, then install it once",
+                    trial={f"package.pip.{name}.version": framework.version},
+                ),
+            ),
+            source="Python documentation, the initialization of the sys.path module search path",
+        )
 
 
 def _unhide(folder: str, name: str) -> str:
@@ -269,3 +304,516 @@ def _unhide(folder: str, name: str) -> str:
             + f"`python -m pip uninstall {name}` outside the environment"
         )
     return f"take {folder} out of PYTHONPATH"
+
+
+# ---- pairs that do not work together -----------------------------------------------------------------------
+
+
+class Side(NamedTuple):
+    """One of two packages that a row of the matrix speaks of."""
+
+    name: str
+    version: str | None
+    address: str
+    holds: bool | None
+    """True, False, or None where its version is not known."""
+
+
+@rule("known-breakage", layer="package")
+def known_breakage(stack: Stack, matrix: Matrix) -> Outcome:
+    """Two versions that their metadata allow together are known not to work together.
+
+    Shows itself as "cannot import name ...", "module ... has no attribute ...", "got an unexpected keyword
+    argument" or "No module named ..." deep inside a library: its dependency removed or renamed something after
+    it was released. The same holds for packages too old for the Python, the platform or the driver under them.
+
+    Fix: move one of the two, as the row says; then pin it.
+
+    Source: the issue or release note of each row (`envlock matrix breakages`).
+    """
+    seen: set[tuple[str, str]] = set()
+    for row in matrix.rows("breakages", "breakage"):
+        for finding in _breakage(row, stack):
+            other = finding.evidence[1].address
+            if (finding.subject, other) not in seen:
+                seen.add((finding.subject, other))
+                yield finding
+    for row in matrix.rows("breakages", "python-breakage"):
+        yield from _python_breakage(row, stack)
+    for row in matrix.rows("breakages", "platform-breakage"):
+        yield from _platform_breakage(row, stack)
+    for row in matrix.rows("breakages", "channel-mix"):
+        yield from _channel_mix(row, stack)
+
+
+def _side(name: str, specifier: str, ecosystem: str | None, stack: Stack) -> Side | None:
+    """Return a package of a row with whether its version is in the row's range; None where it is not there."""
+    address, text = "", None
+    if ecosystem == "conda":
+        conda = stack.conda(name)
+        if conda is None:
+            return None
+        address, text = f"package.conda.{name}", conda.version
+    elif ecosystem == "system":
+        if name not in stack.manifest.package.system:
+            return None
+        address, text = f"package.system.{name}", stack.manifest.package.system[name]
+    else:
+        held = stack.version_of(name)
+        if name == "tensorflow":
+            held = next((each for other in TENSORFLOW if (each := stack.version_of(other))), None)
+        if held is None and name in stack.frameworks:
+            held = Installed(name, None, f"framework.{name}", "pip")
+        if held is None or (ecosystem == "pip" and held.manager != "pip"):
+            return None
+        name, address, text = held.name, held.address, held.version
+    if ecosystem == "system" and text:
+        text = dotted(release(text.partition(":")[2] or text))
+    return Side(name, text, address, matches(text, specifier) if text else None)
+
+
+def _breakage(row: Any, stack: Stack) -> Iterator[Finding]:
+    victim = _side(row["package"], row["affected"], row.get("ecosystem"), stack)
+    if victim is None or victim.holds is False:
+        return
+    other = _side(row["with"], row["with_versions"], row.get("ecosystem"), stack)
+    if other is None or other.holds is False or (victim.holds is None and other.holds is None):
+        return
+    if _conda_forbids(victim, other, stack):
+        return
+    python = stack.manifest.python.version
+    told = matches(python, row["python"]) if python and "python" in row else None
+    if told is False:
+        return
+    possible = victim.holds is None or other.holds is None or ("python" in row and told is None)
+    blamed, rest = (victim, other) if row.get("blame") == row["package"] else (other, victim)
+    severity = row.get("severity", "error")
+    yield Finding(
+        subject=blamed.address,
+        message=_pair_in_words(row, victim, other, possible=possible),
+        evidence=(
+            Evidence(blamed.address, blamed.version),
+            Evidence(rest.address, rest.version),
+            *([Evidence("python.version", python)] if "python" in row and python else []),
+            *_framework_version(victim, stack),
+        ),
+        fixes=_row_fixes(row, (victim, other), stack),
+        source=row["source"],
+        severity=_LOWER[severity] if possible else severity,
+        rank=_severity_rank(possible=possible),
+    )
+
+
+_LOWER: dict[str, Any] = {"error": "warning", "warning": "note", "note": "note"}
+"""What holds only if a version that is not known lies in a row's range is told one step lower."""
+
+
+def _severity_rank(*, possible: bool) -> int:
+    return 1 if possible else 0
+
+
+def _conda_forbids(victim: Side, other: Side, stack: Stack) -> bool:
+    """Tell whether conda's solver keeps the pair apart: of two packages with builds it has read the constraints."""
+    builds = [
+        stack.manifest.package.conda[side.address.split(".", 2)[2]].build
+        for side in (victim, other)
+        if side.address.startswith("package.conda.")
+    ]
+    return len(builds) == 2 and not stack.partial and all(builds)
+
+
+def _pair_in_words(row: Any, victim: Side, other: Side, *, possible: bool) -> str:
+    names = [f"{side.name} {side.version}" if side.version else side.name for side in (victim, other)]
+    error = f": {row['error']}" if row.get("error") else ""
+    if not possible:
+        return f"{names[0]} does not work with {names[1]}{error}"
+    ranges = ", ".join(
+        f"{side.name}{specifier}"
+        for side, specifier in ((victim, row["affected"]), (other, row["with_versions"]))
+        if side.holds is None
+    )
+    when = f" if it is {ranges}" if ranges else f" on Python {row['python']}"
+    return f"{names[0]} does not work with {names[1]}{when}{error}"
+
+
+def _framework_version(side: Side, stack: Stack) -> list[Evidence]:
+    framework = stack.framework(side.name)
+    address = f"framework.{side.name}.version"
+    known = framework is not None and framework.version and side.address != address
+    return [Evidence(address, framework.version)] if framework and known else []
+
+
+def _row_fixes(row: Any, sides: tuple[Side, ...], stack: Stack) -> tuple[Fix, ...]:
+    """Turn a row's fixes into changes that can be tried: another version of one side, or another Python."""
+    fixes = []
+    for text in row.get("fix", ()):
+        wanted = parse_requirement(text)
+        to = boundary(wanted.specifier) if wanted and wanted.specifier else None
+        if wanted is None or to is None:
+            continue
+        if wanted.name == "python":
+            trial = {"python.version": to, "python.abi": None}
+            fixes.append(Fix("python.version", wanted.specifier, f"use Python {wanted.specifier}", trial))
+            continue
+        side = next((each for each in sides if each.name == wanted.name), None)
+        if side is None:
+            continue
+        trial = {}
+        if side.address.startswith("package.system."):
+            trial[side.address] = to
+        elif side.address.startswith("package."):
+            trial[f"{side.address}.version"] = to
+        framework = stack.framework(side.name)
+        if framework and framework.version:
+            trial[f"framework.{side.name}.version"] = to
+        fixes.append(Fix(side.address, wanted.specifier, f"install {text}", trial))
+    return tuple(fixes)
+
+
+def _python_breakage(row: Any, stack: Stack) -> Outcome:
+    python = stack.manifest.python.version
+    victim = _side(row["package"], row["affected"], None, stack)
+    if victim is None or not python or victim.holds is False or matches(python, row["python"]) is not True:
+        return
+    possible = victim.holds is None
+    severity = row.get("severity", "error")
+    label = f"{victim.name} {victim.version}" if victim.version else f"{victim.name}{row['affected']}"
+    yield Finding(
+        subject=victim.address,
+        message=f"{label} does not work on Python {python}: {row['error']}",
+        evidence=(Evidence(victim.address, victim.version), Evidence("python.version", python)),
+        fixes=_row_fixes(row, (victim,), stack),
+        source=row["source"],
+        severity=_LOWER[severity] if possible else severity,
+        rank=1 if possible else 0,
+    )
+
+
+def _platform_breakage(row: Any, stack: Stack) -> Outcome:
+    victim = _side(row["package"], row["affected"], row.get("ecosystem"), stack)
+    if victim is None or victim.holds is False:
+        return
+    manifest = stack.manifest
+    facts: dict[str, tuple[str, str | None]] = {
+        "platform": ("host.platform", manifest.host.platform),
+        "arch": ("host.arch", manifest.host.arch),
+        "driver": ("driver.version", manifest.driver.version),
+        "openssl": ("python.openssl", manifest.python.openssl),
+        "cuda": (f"framework.{row['package']}.cuda", _cuda(row["package"], stack)),
+    }
+    evidence = []
+    for column, (address, value) in facts.items():
+        if column not in row:
+            continue
+        if value is None or not _condition(column, row[column], value):
+            return
+        evidence.append(Evidence(address, value))
+    possible = victim.holds is None
+    severity = row.get("severity", "error")
+    label = f"{victim.name} {victim.version}" if victim.version else f"{victim.name}{row['affected']}"
+    where = ", ".join(f"{each.address.rpartition('.')[0]} {each.value}" for each in evidence)
+    yield Finding(
+        subject=victim.address,
+        message=f"{label} does not work here ({where}): {row['error']}",
+        evidence=(Evidence(victim.address, victim.version), *evidence),
+        fixes=_row_fixes(row, (victim,), stack),
+        source=row["source"],
+        severity=_LOWER[severity] if possible else severity,
+        rank=1 if possible else 0,
+    )
+
+
+def _cuda(name: str, stack: Stack) -> str | None:
+    build = stack.build(name)
+    return build.cuda if build else None
+
+
+def _condition(column: str, wanted: str, value: str) -> bool:
+    if column in ("platform", "arch"):
+        return value == wanted
+    # OpenSSL's letters ("1.1.1w") are patch releases.
+    return matches(dotted(release(value)), wanted) is True
+
+
+def _channel_mix(row: Any, stack: Stack) -> Outcome:
+    one, two = stack.conda(row["package"]), stack.conda(row["with"])
+    if one is None or two is None or not one.channel or not two.channel:
+        return
+    if _channel(one.channel) == _channel(two.channel):
+        return
+    yield Finding(
+        subject=f"package.conda.{row['package']}",
+        message=f"{row['package']} comes from {one.channel} and {row['with']} from {two.channel}: their builds do not "
+        f"fit together ({row['error']})",
+        evidence=(
+            Evidence(f"package.conda.{row['package']}", one.channel),
+            Evidence(f"package.conda.{row['with']}", two.channel),
+        ),
+        fixes=(
+            Fix(
+                address=f"package.conda.{row['package']}.channel",
+                to=two.channel,
+                message=f"conda install --override-channels -c {two.channel} {row['package']} {row['with']}",
+                trial={f"package.conda.{row['package']}.channel": two.channel},
+            ),
+        ),
+        source=row["source"],
+        severity=row.get("severity", "error"),
+    )
+
+
+def _channel(text: str) -> str:
+    """Return a channel's name without its address and platform; all channels of Anaconda's defaults are one."""
+    parts = [
+        part for part in text.split("/") if part and not re.fullmatch(r"(?:linux|osx|win)-\w+|noarch", part)
+    ]
+    name = parts[-1] if parts else text
+    return "defaults" if name in ("main", "r", "msys2", "defaults", "free") or "pkgs" in parts else name
+
+
+# ---- modules built for another numpy -------------------------------------------------------------------------
+
+
+@rule("numpy-abi", layer="package")
+def numpy_abi(stack: Stack, matrix: Matrix) -> Outcome:
+    """A module that was compiled for NumPy 1 meets NumPy 2.
+
+    Shows itself as "A module that was compiled using NumPy 1.x cannot be run in NumPy 2.x", "_ARRAY_API not
+    found", "numpy.core.multiarray failed to import" or "RuntimeError: Numpy is not available".
+
+    Fix: numpy<2, or releases of the modules that were built for NumPy 2.
+
+    Source: NumPy 2.0 migration guide, C API and ABI; the wheels themselves.
+    """
+    numpy = stack.version_of("numpy")
+    if numpy is None or (major(numpy.version) or 0) < 2:
+        return
+    old: list[tuple[Installed, str, str]] = []
+    doubtful: list[tuple[Installed, str, str]] = []
+    for row in matrix.rows("breakages", "numpy-2"):
+        held = stack.version_of(row["package"])
+        if held is None:
+            continue
+        if held.manager == "conda" and numpy.manager == "conda":
+            # The solver knows which numpy each build was made for.
+            continue
+        entry = (held, row["since"], row["source"])
+        if held.version is None:
+            doubtful.append(entry)
+        elif matches(held.version, f"<{row['since']}"):
+            old.append(entry)
+    stated = [
+        (name, framework.built_for["numpy"])
+        for name, framework in stack.frameworks.items()
+        if (major(framework.built_for.get("numpy")) or 2) < 2
+    ]
+    if not old and not stated and not (doubtful and stack.partial):
+        return
+    guilty = old or (doubtful if not stated else [])
+    labels = [f"{held.name} {held.version or ''}".strip() for held, _, _ in guilty]
+    labels += [f"{name} (for numpy {built})" for name, built in stated]
+    named = ", ".join(labels[:6]) + (f" and {len(labels) - 6} more" if len(labels) > 6 else "")
+    certain = bool(old or stated)
+    first = ", ".join(f"{held.name} {since}" for held, since, _ in guilty[:6])
+    newer = f" (first for NumPy 2: {first})" if first else ""
+    message = (
+        f"numpy {numpy.version} is installed beside modules built for NumPy 1: {named}{newer}"
+        if certain
+        else f"numpy {numpy.version} may be too new for {named}{newer}"
+    )
+    yield Finding(
+        subject=numpy.address,
+        message=message,
+        evidence=(
+            Evidence(numpy.address, numpy.version),
+            *(Evidence(held.address, held.version) for held, _, _ in guilty),
+            *(Evidence(f"framework.{name}.built_for", {"numpy": built}) for name, built in stated),
+        ),
+        fixes=(
+            Fix(numpy.address, "<2", "install numpy<2", {f"{numpy.address}.version": "1.26.4"}),
+            *_newer_modules(guilty, stack),
+        ),
+        source=guilty[0][2] if guilty else "NumPy 2.0 migration guide",
+        severity="error" if certain else "note",
+    )
+
+
+def _newer_modules(old: list[tuple[Installed, str, str]], stack: Stack) -> tuple[Fix, ...]:
+    if not old:
+        return ()
+    trial: dict[str, Any] = {}
+    for held, since, _ in old:
+        if held.address.startswith("package."):
+            trial[f"{held.address}.version"] = since
+        framework = stack.framework(held.name)
+        if framework and framework.version:
+            trial[f"framework.{held.name}.version"] = since
+    pins = " ".join(f"'{held.name}>={since}'" for held, since, _ in old)
+    return (Fix(old[0][0].address, f">={old[0][1]}", f"pip install --upgrade {pins}", trial),)
+
+
+# ---- two of one kind -----------------------------------------------------------------------------------------
+
+
+@rule("module-overlap", layer="package", severity="warning")
+def module_overlap(stack: Stack, matrix: Matrix) -> Outcome:
+    """Two distributions own the same module and overwrite each other's files.
+
+    Shows itself as the variant that was installed last (onnxruntime without CUDA over onnxruntime-gpu, OpenCV
+    without windows), as a module that is empty after one of them was uninstalled, or as missing attributes.
+
+    Fix: uninstall all of them, then install the one to keep.
+
+    Source: the RECORD files of the distributions; opencv-python README, "Installation and Usage".
+    """
+    pip = stack.manifest.package.pip
+    told: set[frozenset[str]] = set()
+    for row in matrix.rows("imports", "overlap"):
+        present = [name for name in row["dists"] if name in pip]
+        if len(present) > 1 and not _allowed(row["module"], present, stack):
+            told.add(frozenset(present))
+            yield _overlap(row["module"], present, row["keep"], row["source"], stack)
+    by_module: dict[str, list[str]] = {}
+    for name, package in pip.items():
+        for module in package.imports:
+            by_module.setdefault(module, []).append(name)
+    for module, names in by_module.items():
+        owners = [*names, module] if module in pip and module not in names else names
+        shared = len(owners) > 1 and not _is_namespace(module)
+        if shared and not any(set(owners) <= group for group in told):
+            yield _overlap(module, owners, None, "RECORD of the distributions", stack)
+
+
+_NAMESPACES = frozenset(("google", "azure", "nvidia", "zope", "jaraco", "backports", "ruamel", "sphinxcontrib",
+                         "mpl_toolkits", "opentelemetry", "paste", "tests", "test", "docs", "doc", "examples",
+                         "example", "scripts", "benchmarks", "benchmark", "tools", "src", "bin", "build", "dist",
+                         "utils", "common", "plugins", "hydra_plugins", "jax_plugins", "llama_index", "langchain",
+                         "pyannote", "nemo", "airflow", "aws_cdk", "flytekitplugins"))  # fmt: skip
+"""Top-level names that many distributions share: namespace packages, and folders installed by mistake."""
+
+
+def _is_namespace(module: str) -> bool:
+    return "." in module or module.startswith("_") or module.lower() in _NAMESPACES
+
+
+def _allowed(module: str, present: list[str], stack: Stack) -> bool:
+    """Leave out pairs of which one is an empty stand-in for the other."""
+    pip = stack.manifest.package.pip
+    if module == "pynvml":
+        # From 12 on pynvml is a shell around nvidia-ml-py, from 11.5 on it depended on its module's twin.
+        return matches(pip["pynvml"].version, ">=11.5") is not False if "pynvml" in present else False
+    if module == "tensorflow":
+        return (
+            matches(pip.get("tensorflow-gpu", PipPackage()).version, ">=2.12") is True and len(present) == 2
+        )
+    versions = {pip[name].version for name in present}
+    return module in ("triton", "cv2") and len(versions) == 1 and None not in versions and module == "triton"
+
+
+def _overlap(module: str, names: list[str], keep: str | None, source: str, stack: Stack) -> Finding:
+    pip = stack.manifest.package.pip
+    labels = " and ".join(f"{name} {pip[name].version or ''}".strip() for name in names)
+    others = (
+        names[1:]
+        if keep is None or keep.split()[0] not in names
+        else [n for n in names if n != keep.split()[0]]
+    )
+    kept = next(name for name in names if name not in others)
+    advice = f"; keep {keep}" if keep else ""
+    return Finding(
+        subject=f"package.pip.{others[0]}",
+        message=f"{labels} both install the module {module} and overwrite each other{advice}",
+        evidence=tuple(Evidence(f"package.pip.{name}", pip[name].version) for name in [*others, kept]),
+        fixes=(
+            Fix(
+                address=f"package.pip.{others[0]}",
+                to="removed",
+                message=f"pip uninstall {' '.join(names)}, then pip install {kept}",
+                trial={f"package.pip.{name}": None for name in others},
+            ),
+        ),
+        source=source,
+    )
+
+
+@rule("openmp-duplicated", layer="package", severity="warning")
+def openmp_duplicated(stack: Stack, matrix: Matrix) -> Outcome:
+    """Two OpenMP runtimes would be loaded into one process.
+
+    Shows itself as "OMP: Error #15: Initializing libiomp5, but found libiomp5 already initialized", as crashes
+    or hangs in __kmp_ functions, or as "MKL_THREADING_LAYER=INTEL is incompatible with libgomp". Intel's and
+    LLVM's runtimes refuse or break each other; copies of GNU's live side by side and only waste threads.
+
+    Fix: one runtime for all: packages from one channel (conda's llvm-openmp), or one of the copies removed.
+
+    Source: LLVM OpenMP runtime, KMP_DUPLICATE_LIB_OK; threadpoolctl, multiple_openmp.md.
+    """
+    copies = {(copy.path or copy.soname or copy.provider): copy for copy in stack.libraries("openmp")}
+    kinds: dict[str, list[Library]] = {}
+    for copy in copies.values():
+        kinds.setdefault(_runtime(copy), []).append(copy)
+    layer = stack.environ.get("MKL_THREADING_LAYER", "")
+    if layer.upper() == "INTEL" and "gnu" in kinds:
+        yield Finding(
+            subject="environ.MKL_THREADING_LAYER",
+            message="MKL_THREADING_LAYER=INTEL asks for Intel's OpenMP runtime, and libgomp is loaded too",
+            evidence=(
+                Evidence("environ.MKL_THREADING_LAYER", layer),
+                Evidence("library.openmp", _places(kinds["gnu"])),
+            ),
+            fixes=(
+                Fix("environ.MKL_THREADING_LAYER", "GNU", "set MKL_THREADING_LAYER=GNU", {"environ.MKL_THREADING_LAYER": "GNU"}),
+            ),
+            source="mkl-service, check of MKL_THREADING_LAYER",
+        )  # fmt: skip
+    kmp = kinds.get("llvm", [])
+    users = [name for copy in kmp for name in copy.used_by]
+    same = [name for name in dict.fromkeys(users) if users.count(name) > 1]
+    if len(kmp) < 2:
+        return
+    places = _places(kmp)
+    yield Finding(
+        subject="library.openmp",
+        message=f"{len(kmp)} copies of Intel's or LLVM's OpenMP runtime may be loaded into one process: "
+        + "; ".join(places[:4]),
+        evidence=(
+            Evidence("library.openmp", places),
+            *(
+                [Evidence("environ.KMP_DUPLICATE_LIB_OK", stack.environ["KMP_DUPLICATE_LIB_OK"])]
+                if "KMP_DUPLICATE_LIB_OK" in stack.environ
+                else []
+            ),
+        ),
+        fixes=(
+            Fix(
+                address="library.openmp",
+                to="one copy",
+                message=f"keep {places[0]} and remove the others, or install all users from one channel",
+                trial={
+                    "library.openmp": [
+                        _plain(copy) for copy in stack.libraries("openmp") if copy not in kmp[1:]
+                    ]
+                },
+            ),
+        ),
+        source="LLVM OpenMP runtime, Error #15; threadpoolctl, multiple_openmp.md",
+        severity="error" if same else "warning",
+    )
+
+
+def _runtime(copy: Library) -> str:
+    name = (copy.soname or (copy.path or "").replace("\\", "/").rpartition("/")[2]).lower()
+    if "gomp" in name:
+        return "gnu"
+    return "llvm" if "omp5" in name or name.startswith(("libomp", "libiomp")) else "other"
+
+
+def _places(copies: Iterable[Library]) -> list[str]:
+    return [copy.path or copy.provider or copy.soname or "?" for copy in copies]
+
+
+def _plain(copy: Library) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(copy)
+    return plain

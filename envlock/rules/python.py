@@ -43,7 +43,6 @@ def python_end_of_life(stack: Stack, matrix: Matrix) -> Outcome:
         message=f"Python {python.version} gets no security fixes since {row['end_of_life']}",
         evidence=(Evidence("python.version", python.version),),
         source=row["source"],
-        quiet=True,
         rank=9,
     )
 
