@@ -312,6 +312,16 @@ def install(stack: Stack, library: str, have: Held, version: str) -> tuple[Fix, 
     )
 
 
+def loads_wheels(stack: Stack, framework: str, part: str) -> bool:
+    """Tell whether a framework takes one of NVIDIA's libraries from its wheel, as far as is known.
+
+    PyTorch's builds for Windows, and those whose metadata does not ask for the wheel, bundle their own.
+    """
+    if stack.manifest.host.platform == "windows":
+        return False
+    return framework not in stack.manifest.requires or pinned(stack, framework, part) is not None
+
+
 def wheels(stack: Stack) -> dict[tuple[str, int], tuple[str, str | None]]:
     """Return NVIDIA's CUDA wheels as (part, CUDA major) -> (package, version)."""
     found: dict[tuple[str, int], tuple[str, str | None]] = {}
@@ -436,7 +446,6 @@ def cuda_library_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
     """
     for library in LIBRARIES:
         for shadow in shadows(stack, library, {})[:1]:
-            newer = shadow.older is False
             yield Finding(
                 subject=f"library.{library}",
                 message=f"{shadow.framework} loads {library} {where(shadow.winner)} instead of its own "
@@ -447,9 +456,19 @@ def cuda_library_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
                 ),
                 fixes=unshadow(stack, shadow, library),
                 source="ld.so(8), search order of shared objects",
-                severity="error" if shadow.older else "note" if newer else "warning",
+                severity=_shadow_severity(shadow, library),
                 rank=0 if library == "nvjitlink" else 1,
             )
+
+
+def _shadow_severity(shadow: Shadow, library: str) -> Severity:
+    """Judge: another major does not load, an older nvJitLink lacks symbols, other older minors may do."""
+    if shadow.older is None:
+        return "warning"
+    if not shadow.older:
+        return "note"
+    other = major(shadow.winner.version) != major(shadow.own.version)
+    return "error" if other or library == "nvjitlink" else "warning"
 
 
 def _built_with(framework: str, stack: Stack) -> list[Evidence]:
@@ -476,9 +495,10 @@ def cuda_component_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
             if pin:
                 if pin[0] == name and matches(version, pin[1]) is False:
                     yield _component(build, name, version, pin[1], (f"requires.{build.name}", pin[2]), part)
-            elif part in _AS_CUDA and build.name in ("torch",) and build.cuda and "." in build.cuda:
+            elif part in _AS_CUDA and build.name == "torch" and build.cuda and "." in build.cuda:
                 wanted = series(build.cuda)
-                if cuda_major == wanted[0] and series(version) != wanted:
+                other = cuda_major == wanted[0] and series(version) != wanted
+                if other and loads_wheels(stack, "torch", part):
                     yield _component(build, name, version, f"=={dotted(wanted)}.*", None, part)
 
 

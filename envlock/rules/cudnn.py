@@ -13,6 +13,7 @@ from envlock.rules.cuda import (
     held,
     install,
     library_evidence,
+    loads_wheels,
     shadows,
     to_plain_copy,
     unshadow,
@@ -132,6 +133,8 @@ def _in_use(stack: Stack, framework: str, matrix: Matrix) -> list[Held]:
     if framework in ("torch", "jax", "tensorflow"):
         build = stack.build(framework)
         cuda = major(build.cuda) if build and build.cuda else None
+        if framework == "torch" and not loads_wheels(stack, "torch", "cudnn"):
+            return []
         return [
             each
             for each in found
@@ -169,7 +172,7 @@ def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any],
         fixes=install(stack, "cudnn", have, wanted[0]),
         # A wheel that only another framework pulled in may not be what this one loads.
         severity="error"
-        if (have.address == "library.cudnn" and have.framework == name) or name == "torch"
+        if (have.address == "library.cudnn" and have.framework == name) or wanted[1].startswith("requires.")
         else "warning",
         source=_COMPATIBLE,
     )

@@ -128,7 +128,8 @@ def codes(build: Build, stack: Stack, matrix: Matrix) -> list[Code]:
     if build.name == "torch" and is_official(build, stack):
         rows = torch_builds(build, matrix)
         if rows:
-            return [code for row in rows if (code := _listed(row, _subject(build), matrix))]
+            windows = stack.manifest.host.platform == "windows"
+            return [code for row in rows if (code := _listed(row, _subject(build), matrix, windows=windows))]
     limit = _limit(build.cuda, _subject(build), matrix)
     return [limit] if limit else []
 
@@ -137,7 +138,10 @@ def is_official(build: Build, stack: Stack) -> bool:
     """Tell whether this is PyTorch's own build, as the matrix lists them: of x86-64, and no one else's."""
     text = build.version or ""
     conda = stack.conda("pytorch")
-    foreign = conda is not None and "conda-forge" in (conda.channel or "")
+    # The builds of PyTorch's own channel are named py3.11_cuda12.4_cudnn9.1.0_0.
+    foreign = conda is not None and (
+        "conda-forge" in (conda.channel or "") or not (conda.build or "py").startswith("py")
+    )
     return (
         bool(re.fullmatch(r"\d+(\.\d+)*(\+cu\d+)?", text))
         and not foreign
@@ -153,12 +157,17 @@ def torch_builds(build: Build, matrix: Matrix) -> list[Any]:
     return [row for row in rows if series(row["cuda"]) == cuda] if build.cuda else rows
 
 
-def _listed(row: Any, subject: str, matrix: Matrix) -> Code | None:
+def _listed(row: Any, subject: str, matrix: Matrix, *, windows: bool = False) -> Code | None:
+    limit = _limit(row["cuda"], subject, matrix)
     if "archs" not in row:
-        return _limit(row["cuda"], subject, matrix)
+        return limit
     # Where nobody has looked for PTX, there may be some of the newest architecture.
     ptx = row.get("ptx", row["archs"][-1:])
-    return Code(archs(row["archs"]), archs(ptx), subject, "listed", row["source"])
+    binary = archs(row["archs"])
+    if windows and limit:
+        # The lists are of Linux; builds for Windows hold older GPUs longer.
+        binary = (*(arch for arch in limit.binary if arch < binary[0]), *binary)
+    return Code(binary, archs(ptx), subject, "listed", row["source"])
 
 
 def _limit(cuda: str | None, subject: str, matrix: Matrix) -> Code | None:

@@ -202,3 +202,9 @@ def test_a_defect_of_the_matrix() -> None:
 def test_a_copy_that_nothing_uses_has_no_defects() -> None:
     stack = '[[library]]\nname = "cudnn"\nversion = "9.13.0.50"\n[framework.torch]\nversion = "1.0"\n'
     assert not found("cudnn-known-bad", stack)
+
+
+def test_a_build_that_bundles_cudnn_does_not_load_the_wheel() -> None:
+    stack = WHEEL.format(version="8.9.7.29")
+    assert not found("cudnn-mismatch", stack.replace("nvidia-cudnn-cu12==9.1.0.70", "filelock"))
+    assert not found("cudnn-mismatch", '[host]\nplatform = "windows"\n' + stack)

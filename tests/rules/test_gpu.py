@@ -196,3 +196,20 @@ def test_what_cuda_visible_devices_hides(value: str, hidden: bool) -> None:
 def test_a_paste_may_name_fewer_gpus_than_there_are() -> None:
     stack = '[[gpu]]\nname = "NVIDIA A40"\n[environ]\nCUDA_VISIBLE_DEVICES = "3"\n'
     assert not found("gpu-hidden", stack, partial=True)
+
+
+def test_builds_for_windows_hold_older_gpus_longer() -> None:
+    stack = '[host]\nplatform = "{}"\n[[gpu]]\nname = "{}"\n[framework.torch]\nversion = "2.7.0+cu128"\n'
+    assert found("gpu-arch-not-in-build", stack.format("linux", "Tesla V100-SXM2-16GB"))
+    assert not found("gpu-arch-not-in-build", stack.format("windows", "Tesla V100-SXM2-16GB"))
+
+
+def test_other_peoples_builds_are_not_those_of_the_list() -> None:
+    stack = """
+[[gpu]]
+name = "NVIDIA GeForce RTX 5090"
+[package.conda]
+pytorch = {{ version = "2.6.0", build = "{}", channel = "{}" }}
+"""
+    assert not found("gpu-arch-not-in-build", stack.format("cuda128_mkl_py311_h1_300", "conda-forge"))
+    assert found("gpu-arch-not-in-build", stack.format("py3.11_cuda12.4_cudnn9.1.0_0", "pytorch"))
