@@ -34,12 +34,13 @@ def capture(
     name: str | None = None,
     time: datetime.datetime | None = None,
     all_system_packages: bool = False,
+    deep: bool = False,
 ) -> Manifest:
     """Record a stack: of this machine, or of the root given.
 
     ``python`` (an executable) or ``prefix`` (a venv or conda prefix) choose the environment instead of
-    VIRTUAL_ENV, CONDA_PREFIX and PATH; ``time`` is recorded if given; ``name`` is a label. Raises
-    EnvlockError when the named environment is not there.
+    VIRTUAL_ENV, CONDA_PREFIX and PATH; ``time`` is recorded if given; ``name`` is a label; ``deep`` compares
+    every installed file with its package's record. Raises EnvlockError when the named environment is not there.
     """
     from envlock.errors import EnvlockError
     from envlock.manifest.assemble import assemble
@@ -48,7 +49,7 @@ def capture(
     from envlock.roots.live import LiveRoot
 
     try:
-        document = collect(root or LiveRoot(), python, prefix, everything=all_system_packages)
+        document = collect(root or LiveRoot(), python, prefix, everything=all_system_packages, deep=deep)
     except TargetError as error:
         raise EnvlockError(str(error)) from None
     return assemble(document, version=__version__, time=time, name=name)

@@ -57,7 +57,7 @@ HOST = texts(
     model.Host, memory_gib=NUMBER, shm_gib=NUMBER | st.floats(0, 1e6), iommu=BOOL, pcie_acs=BOOL, secure_boot=BOOL,
     memlock_kib=NUMBER, interfaces=TUPLE,
 )  # fmt: skip
-PIP = texts(model.PipPackage, editable=BOOL, imports=TUPLE, duplicates=TUPLE)
+PIP = texts(model.PipPackage, editable=BOOL, imports=TUPLE, duplicates=TUPLE, modified=TUPLE)
 POLICY = st.fixed_dictionaries(
     {},
     optional={
@@ -97,7 +97,7 @@ MANIFESTS = st.fixed_dictionaries(
         "package": st.builds(
             model.Packages,
             pip=st.dictionaries(NAME, PIP, max_size=4),
-            conda=st.dictionaries(NAME, texts(model.CondaPackage), max_size=4),
+            conda=st.dictionaries(NAME, texts(model.CondaPackage, modified=TUPLE), max_size=4),
             system=st.dictionaries(NAME, TEXT, max_size=3),
         ),
         "requires": st.dictionaries(NAME, TUPLE.map(tuple), max_size=3),

@@ -15,12 +15,12 @@ from envlock.errors import EnvlockError
 
 COMMANDS = {
     "advise": "Say which builds of a framework would run here, and how to install them.",
-    "capture": "Record the stack of this machine as a manifest.",
+    "capture": "Record the stack of this machine, a folder or an image as a manifest.",
     "check": "Say whether a stack can work.",
     "diff": "Say what differs between two stacks, and which difference is to blame.",
     "explain": "Say what a rule means, or what an error in a log points to.",
     "matrix": "Show and search the compatibility data, with its sources.",
-    "import": "Read a pasted report (collect_env, pip freeze, nvidia-smi ...) into a manifest.",
+    "import": "Read a pasted bug report (collect_env, pip freeze ...) into a manifest.",
     "probe": "Print a script that records a machine without envlock on it.",
     "update": "Take the drift into a lock, keeping its comments and policy.",
     "verify": "Say whether this environment still matches its lock.",

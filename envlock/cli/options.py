@@ -55,12 +55,14 @@ def style() -> Style:
     return Style(colour=wants_colour(sys.stdout))
 
 
-def manifest_or_live(path: str | None, python: str | None, prefix: str | None) -> Manifest:
-    """Read the manifest at a path, or capture this machine where none is given."""
+def manifest_or_live(
+    path: str | None, python: str | None, prefix: str | None, root: Root | None = None
+) -> Manifest:
+    """Read the manifest at a path, or capture the root (None: this machine) where no path is given."""
     import envlock
 
     if path is None:
-        return envlock.capture(python=python, prefix=prefix)
+        return envlock.capture(root, python=python, prefix=prefix)
     if python or prefix:
         raise click.UsageError(
             "--python and --prefix choose an environment of this machine; a manifest was given."
@@ -91,17 +93,44 @@ def lines(path: str | None) -> Iterator[Iterable[str] | None]:
             text.close()
 
 
-def root(folder: str | None) -> Root | None:
-    """Return the folder as a root; None stands for this machine. Raises EnvlockError."""
-    if folder is None:
-        return None
-    from envlock.errors import EnvlockError
-    from envlock.roots.folder import FolderRoot
+IMAGE = click.option(
+    "--image",
+    metavar="IMAGE",
+    help='Look into an image: OCI layout, docker-archive, squashfs or SIF file ("-" is standard input).',
+)
+PLATFORM = click.option("--platform", metavar="OS/ARCH", help="Which image of a multi-platform index.")
+ROOT = click.option("--root", metavar="DIR", help="Look into the file system mounted at DIR.")
 
-    try:
-        return FolderRoot(folder)
-    except OSError as error:
-        raise EnvlockError(f"cannot read {folder}: {error.strerror or 'not a folder'}") from None
+
+@contextlib.contextmanager
+def place(
+    root: str | None, image: str | None, platform: str | None, *, whole: bool = False
+) -> Iterator[Root | None]:
+    """Open what is to be looked into; None stands for this machine. Raises EnvlockError.
+
+    ``whole`` keeps every file of an image at hand, for a comparison of contents.
+    """
+    from envlock.errors import EnvlockError
+
+    if root and image:
+        raise click.UsageError("--root and --image exclude each other.")
+    if platform and not image:
+        raise click.UsageError("--platform goes with --image.")
+    if root:
+        from envlock.roots.folder import FolderRoot
+
+        try:
+            yield FolderRoot(root)
+        except OSError as error:
+            raise EnvlockError(f"cannot read {root}: {error.strerror or 'not a folder'}") from None
+    elif image:
+        from envlock.roots.image import open_image
+
+        every = {"keep": lambda *_: True, "whole": True} if whole else {}
+        with open_image(image, platform, **every) as opened:  # type: ignore[arg-type]
+            yield opened
+    else:
+        yield None
 
 
 def read_json(path: str) -> Any:
@@ -132,3 +161,24 @@ def read_text(path: str) -> str:
     except OSError as error:
         raise EnvlockError(f"cannot read {name}: {error.strerror or error}") from None
     return content.decode("utf-8", "replace")
+
+
+def on_machine(manifest: Manifest, node: str | None, driver: str | None, gpus: tuple[str, ...]) -> Manifest:
+    """Put a manifest onto the machine of another one, or onto one stated by hand; as it is where none is named."""
+    import envlock
+    from envlock.manifest.model import Capture, Driver, Gpu
+    from envlock.manifest.model import Manifest as Empty
+    from envlock.manifest.place import put_on
+
+    if node and (driver or gpus):
+        raise click.UsageError("--against-machine names a machine; --driver and --gpu state one by hand.")
+    if node:
+        return put_on(manifest, envlock.load(node))
+    if driver or gpus:
+        stated = Empty(
+            capture=Capture(source="import"),
+            driver=Driver(version=driver),
+            gpu=tuple(Gpu(name=name) for name in gpus),
+        )
+        return put_on(manifest, stated)
+    return manifest

@@ -15,6 +15,14 @@ from envlock.cli import options
     "--against", metavar="ENV.TOML", help="Compare this manifest instead of capturing this machine."
 )
 @options.environment
+@options.ROOT
+@options.IMAGE
+@options.PLATFORM
+@click.option(
+    "--against-machine", metavar="NODE.TOML", help="Hold the machine's facts of this manifest to the lock."
+)
+@click.option("--driver", metavar="VERSION", help="A machine stated by hand: its driver.")
+@click.option("--gpu", multiple=True, metavar="NAME", help="A machine stated by hand: its GPU; repeatable.")
 @click.option(
     "--fix-hint/--no-fix-hint", default=True, help="End with the command that takes the drift into the lock."
 )
@@ -26,6 +34,12 @@ def command(
     against: str | None,
     python: str | None,
     prefix: str | None,
+    root: str | None,
+    image: str | None,
+    platform: str | None,
+    against_machine: str | None,
+    driver: str | None,
+    gpu: tuple[str, ...],
     fix_hint: bool,
     as_json: bool,
     output: str | None,
@@ -33,13 +47,17 @@ def command(
 ) -> None:
     """Say whether this environment still matches its lock: image facts match, machine facts satisfy.
 
-    Exits with 1 where it does not.
+    --image and --root look into an image or a folder; --against-machine (or --driver and --gpu) adds the
+    machine that it is to run on. Exits with 1 where it does not match.
     """
     import envlock
     from envlock.cli.output import emit
 
     locked = envlock.load(lock)
-    result = envlock.verify(locked, options.manifest_or_live(against, python, prefix), matrix=matrix)
+    with options.place(root, image, platform) as place:
+        current = options.manifest_or_live(against, python, prefix, place)
+    current = options.on_machine(current, against_machine, driver, gpu)
+    result = envlock.verify(locked, current, matrix=matrix)
     if as_json:
         from envlock.reports import json
 

@@ -15,9 +15,9 @@ from envlock.cli import options
     "--for", "framework", metavar="NAME", help="Only what this framework (torch, jax, ...) would load."
 )
 @options.environment
-@click.option(
-    "--root", metavar="DIR", help="Look into the file system mounted at DIR instead of this machine."
-)
+@options.ROOT
+@options.IMAGE
+@options.PLATFORM
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.OUTPUT
 def command(
@@ -26,6 +26,8 @@ def command(
     python: str | None,
     prefix: str | None,
     root: str | None,
+    image: str | None,
+    platform: str | None,
     as_json: bool,
     output: str | None,
 ) -> None:
@@ -37,9 +39,8 @@ def command(
     import envlock
     from envlock.cli.output import emit
 
-    answer = envlock.which(
-        library, framework=framework, root=options.root(root), python=python, prefix=prefix
-    )
+    with options.place(root, image, platform) as place:
+        answer = envlock.which(library, framework=framework, root=place, python=python, prefix=prefix)
     if as_json:
         from envlock.reports.which import as_json as render
 

@@ -18,7 +18,8 @@ from envlock.compare.folding import fold
 from envlock.compare.model import Change, Unseen
 from envlock.errors import EnvlockError
 from envlock.manifest.address import covers
-from envlock.manifest.model import Lock, Manifest
+from envlock.manifest.model import Driver, Host, Lock, Manifest
+from envlock.manifest.place import put_on
 from envlock.manifest.versions import matches, size_of_change, specifier
 from envlock.rules.model import Evidence, Finding, Unknown
 
@@ -168,14 +169,9 @@ def _unsatisfied(
     """Yield errors that the lock's image meets on this machine and did not meet on its own."""
     from envlock.rules.engine import identities, run
 
-    seen = {section: getattr(current, section) for section in ("driver", "gpu", "host")}
-    machine = {section: value for section, value in seen.items() if value}
-    if not machine:
+    if current.driver == Driver() and not current.gpu and current.host == Host():
         return
-    unobserved = {k: v for k, v in lock.capture.unobserved.items() if k.partition(".")[0] not in machine}
-    there = msgspec.structs.replace(
-        lock, **machine, capture=msgspec.structs.replace(lock.capture, unobserved=unobserved)
-    )
+    there = put_on(lock, current)
     known = identities(run(lock, matrix, try_fixes=False).findings)
     for finding in run(there, matrix).findings:
         is_new = finding.severity == "error" and (finding.rule, finding.subject) not in known

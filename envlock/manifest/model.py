@@ -160,6 +160,8 @@ class PipPackage(Table, frozen=True):
     imports: tuple[str, ...] = ()
     shadowed_by: str | None = None
     duplicates: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    """Files that differ from the package's own record (`capture --deep`); missing ones too."""
 
 
 class CondaPackage(Table, frozen=True):
@@ -171,6 +173,7 @@ class CondaPackage(Table, frozen=True):
     subdir: str | None = None
     sha256: str | None = None
     md5: str | None = None
+    modified: tuple[str, ...] = ()
 
 
 class Packages(Table, frozen=True):

@@ -14,17 +14,22 @@ from envlock.probe.root import Root
 DOCUMENT = "envlock-observation/1"
 """The schema of the document."""
 
+MODIFIED_LIMIT = 50
+"""Modified files named for one package at most; the first ones show what happened."""
+
 
 def collect(
     root: Root,
     python: Optional[str] = None,
     prefix: Optional[str] = None,
     everything: bool = False,
+    deep: bool = False,
 ) -> Dict[str, Any]:
     """Observe a root; raises envlock.probe.target.TargetError when the named Python is not there.
 
     One probe that fails costs its own facts, never the others'. ``everything`` records all system
-    packages, not only those of the GPU stack.
+    packages, not only those of the GPU stack. ``deep`` compares every installed file with its package's
+    own record: seconds for a small environment, minutes for one with CUDA wheels.
     """
     from envlock.probe.target import find_target
 
@@ -53,6 +58,8 @@ def collect(
     probes += [("library", _read_libraries), ("framework", _read_frameworks)]
     for section, read in probes:
         seen.append(_guarded(section, functools.partial(_of_target, read, target), root))
+    if deep and target is not None:
+        seen.append(_guarded("package.pip", functools.partial(_of_target, _read_modified, target), root))
     whole = merge([driver(), *seen])
     return {
         "schema": DOCUMENT,
@@ -162,6 +169,17 @@ def _read_conda(root: Root, target: Any) -> Observation:
     from envlock.probe.conda import read_conda
 
     return read_conda(root, target)
+
+
+def _read_modified(root: Root, target: Any) -> Observation:
+    from envlock.probe.conda import verify_conda_files
+    from envlock.probe.pip import verify_files
+
+    seen = Observation()
+    for manager, verify in (("pip", verify_files), ("conda", verify_conda_files)):
+        for name, paths in verify(root, target).items():
+            seen.table("package", manager, name)["modified"] = paths[:MODIFIED_LIMIT]
+    return seen
 
 
 def _read_libraries(root: Root, target: Any) -> Observation:

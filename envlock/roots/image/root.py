@@ -137,6 +137,9 @@ class ImageRoot:
     def run(self, command: Sequence[str], timeout: float = 5.0, limit: int = 1024 * 1024) -> str:  # noqa: D102
         raise UnobservableError("nothing is run in an image")
 
+    def filesystem_size(self, path: str) -> int:  # noqa: D102 - see Root
+        raise UnobservableError("an image has no mounted file systems")
+
     def ask(  # noqa: D102 - see Root
         self, question: str, arguments: Sequence[str] = (), timeout: float = 10.0
     ) -> dict[str, object]:
