@@ -187,7 +187,7 @@ def _driver_not_seen(stack: Stack) -> bool:
     """Tell whether somebody looked for a driver and found none; a paste that is silent tells nothing."""
     reasons = stack.manifest.capture.unobserved
     looked = "driver" in reasons or "gpu" in reasons
-    return (looked or not stack.partial) and not stack.gpus
+    return looked or (not stack.partial and not stack.gpus)
 
 
 def _devices(stack: Stack) -> tuple[str, str] | None:

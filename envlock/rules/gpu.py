@@ -551,7 +551,10 @@ def active_nvcc(stack: Stack) -> Nvcc | None:
     A toolkit without a version has that of its folder's name (/usr/local/cuda-11.8), if that holds one.
     """
     toolkits = stack.manifest.toolkit
-    chosen = next((each for each in toolkits if each.active), None)
+    home = stack.environ.get("CUDA_HOME") or stack.environ.get("CUDA_PATH")
+    chosen = next((each for each in toolkits if each.active), None) or next(
+        (each for each in toolkits if home and each.path and each.path.rstrip("/") == home.rstrip("/")), None
+    )
     if chosen is None and len(toolkits) == 1 and toolkits[0].active is None:
         chosen = toolkits[0]
     if chosen is not None and (found := chosen.version or _version_in(chosen.path)):
@@ -559,7 +562,6 @@ def active_nvcc(stack: Stack) -> Nvcc | None:
     nvcc = stack.manifest.compiler.nvcc
     if nvcc:
         return Nvcc(nvcc, "compiler.nvcc", None)
-    home = stack.environ.get("CUDA_HOME") or stack.environ.get("CUDA_PATH")
     named = _version_in(home) if not toolkits else None
     return (
         Nvcc(named, "environ.CUDA_HOME" if "CUDA_HOME" in stack.environ else "environ.CUDA_PATH", home)
@@ -570,7 +572,7 @@ def active_nvcc(stack: Stack) -> Nvcc | None:
 
 def _version_in(path: str | None) -> str | None:
     found = re.search(
-        r"cuda[-_/]v?(\d+\.\d+(?:\.\d+)?)(?=$|/|\\\\)", (path or "").rstrip("/\\").lower().replace("\\", "/")
+        r"cuda[-_/]v?(\d+\.\d+(?:\.\d+)?)(?=$|/)", (path or "").rstrip("/\\").lower().replace("\\", "/")
     )
     return found[1] if found else None
 

@@ -147,3 +147,8 @@ def test_a_linux_driver_in_wsl() -> None:
     assert (installed.severity, installed.subject) == ("warning", "package.system.libnvidia-compute-550")
     assert not found("wsl-driver-conflict", stack.format("wsl2", real, "nvidia-cuda-toolkit"))
     assert not found("wsl-driver-conflict", stack.format("linux", linux, "nvidia-driver-550"))
+
+
+def test_a_host_with_a_gpu_whose_container_sees_no_driver() -> None:
+    stack = NO_DRIVER.replace("[capture.unobserved]", '[capture]\nsource = "import"\n[capture.unobserved]')
+    assert only("container-without-gpu", stack + '[[gpu]]\nname = "NVIDIA A40"\n').severity == "error"

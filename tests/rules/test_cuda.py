@@ -262,3 +262,22 @@ def test_a_needed_library_that_the_search_does_not_find() -> None:
     stack = '[framework.onnxruntime]\ncuda = ""\nneeds = { library = "libcublasLt.so.12" }\n'
     assert only("cuda-runtime-missing", stack).subject == "framework.onnxruntime.needs"
     assert not found("cuda-runtime-missing", stack.replace("libcublasLt.so.12", "libGL.so.1"))
+
+
+def test_cuda_home_selects_among_toolkits() -> None:
+    stack = """
+[[toolkit]]
+version = "11.8.89"
+path = "/usr/local/cuda-11.8"
+[[toolkit]]
+version = "12.4.131"
+path = "/usr/local/cuda-12.4"
+[framework.torch]
+cuda = "12.4"
+[environ]
+CUDA_HOME = "/usr/local/cuda-{}/"
+"""
+    finding = only("toolkit-framework-mismatch", stack.format("11.8"))
+    assert "environ.CUDA_HOME" in {each.address for each in finding.evidence}
+    assert [fix.trial["toolkit"][0]["version"] for fix in finding.fixes][:1] == ["12.4.131"]
+    assert not found("toolkit-framework-mismatch", stack.format("12.4"))
