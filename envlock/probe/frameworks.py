@@ -19,6 +19,7 @@ from envlock.probe.root import Entry, Root, try_read
 _SMALL = 1024 * 1024
 _BINARY_LIMIT = 64
 """Binaries read of one framework at most."""
+_MISSING_LIMIT = 32
 _STRINGS_LIMIT = 16 * 1024 * 1024
 _DRIVER = re.compile(r"lib(?:cuda|nvidia-[a-z0-9-]+|nvcuvid|amdhip64|hsa-runtime64)\.so")
 """What the driver brings: its absence says something of the machine, nothing of the framework."""
@@ -746,8 +747,9 @@ def _simulate(environment: Environment, framework: Framework) -> Tuple[Process, 
         for path in framework.binaries[:16]:
             missing += [one.soname for one in process.open(path).missing]
     _open_cudnn_parts(process)
-    kept = [soname for soname in dict.fromkeys(missing) if not _DRIVER.match(soname)]
-    return process, kept
+    # A name of other letters is no library of anybody's, but a damaged or hostile file's.
+    kept = [soname for soname in dict.fromkeys(missing) if re.match(r"[\w.+-]{1,100}\Z", soname, re.A)]
+    return process, [soname for soname in kept if not _DRIVER.match(soname)][:_MISSING_LIMIT]
 
 
 def _needs_torch(loader: Loader, framework: Framework) -> bool:

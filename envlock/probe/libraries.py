@@ -91,13 +91,20 @@ def read_libraries(root: Root, target: Any, environment: Optional[Environment] =
     with FileCache(root) as cache:
         copies = find_copies(environment, cache, seen)
     kept = ("name", "version", "soname", "path", "provider", "cuda", "used_by")
-    rows = [{key: getattr(copy, key) for key in kept if getattr(copy, key)} for copy in copies]
-    for row in rows:
-        if "used_by" in row:
-            row["used_by"] = list(row["used_by"])
+    rows: List[Dict[str, Any]] = []
+    for copy in copies:
+        row = {key: getattr(copy, key) for key in kept if getattr(copy, key)}
+        # File names are bytes to Linux; a manifest is UTF-8.
+        rows.append(
+            {key: _utf8(value) if isinstance(value, str) else list(value) for key, value in row.items()}
+        )
     if rows:
         seen.facts["library"] = rows
     return seen
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Search(NamedTuple):

@@ -316,6 +316,15 @@ def test_opencv_is_told_only_when_a_system_library_is_missing(site):
 
 
 @needs_gcc
+def test_a_needed_name_that_is_no_name_is_passed_over(site):
+    make_torch(site)
+    gone = make_library(site / "libgone.so", soname="libgone.so\udcff\n[driver]")
+    make_library(site / "torch/lib/libcaffe2_nvrtc.so", [gone])
+    gone.unlink()
+    assert "library" not in frameworks(site).facts["framework"]["torch"]["needs"]
+
+
+@needs_gcc
 def test_a_damaged_binary_costs_its_own_facts(site):
     make_torch(site)
     (site / "torch/lib/libtorch_cuda.so").write_bytes(b"\x7fELF" + b"\xff" * 200)
