@@ -325,7 +325,7 @@ def shared_memory_small(stack: Stack, matrix: Matrix) -> Outcome:
     text = f"{size * 1024:.0f} MiB" if size < 1 else f"{size} GiB"
     yield Finding(
         subject="host.shm_gib",
-        message=f"shared memory (/dev/shm) has {text}: data loader workers and NCCL need more (docker run --shm-size=8g or --ipc=host)",
+        message=f"shared memory (/dev/shm) has {text}: data loader workers and NCCL need more",
         evidence=(
             Evidence("host.shm_gib", size),
             *([Evidence("container.runtime", container.runtime)] if container.runtime else []),

@@ -15,7 +15,7 @@ from envlock.rules.model import Evidence, Finding, Fix, Unknown
 from envlock.rules.stack import Installed
 
 if TYPE_CHECKING:
-    from envlock.manifest.model import Library
+    from envlock.manifest.model import CondaPackage, Library
     from envlock.matrix.loader import Matrix
     from envlock.rules.stack import Stack
 
@@ -225,6 +225,45 @@ def package_broken(stack: Stack, matrix: Matrix) -> Outcome:
                 evidence=(Evidence(address, reason),),
                 source="PyPA specifications, Recording installed projects",
             )
+
+
+@rule("package-modified", layer="package", severity="warning")
+def package_modified(stack: Stack, matrix: Matrix) -> Outcome:
+    """Installed files differ from the hashes that were recorded when they were installed.
+
+    Shows itself as behaviour that no reinstallation elsewhere reproduces: somebody edited a file in
+    site-packages, two packages own the same file, or a disk or a copy lost some. Seen with `capture --deep`.
+
+    Fix: reinstall the package; keep a change as a patch or a fork.
+
+    Source: PyPA specifications, "Recording installed projects" (RECORD); conda-meta's paths_data.
+    """
+    packages: list[tuple[str, str, PipPackage | CondaPackage]] = [
+        *(("pip", name, pip) for name, pip in stack.manifest.package.pip.items()),
+        *(("conda", name, conda) for name, conda in stack.manifest.package.conda.items()),
+    ]
+    for manager, name, package in packages:
+        if not package.modified:
+            continue
+        files = ", ".join(package.modified[:3])
+        more = len(package.modified) - 3
+        address = f"package.{manager}.{name}"
+        again = (
+            f"pip install --force-reinstall --no-deps {name}"
+            if manager == "pip"
+            else (f"conda install --force-reinstall {name}")
+        )
+        yield Finding(
+            subject=address,
+            message=f"{len(package.modified)} files of {name} {package.version or ''} differ from its record: "
+            f"{files}{f' and {more} more' if more > 0 else ''}",
+            evidence=(
+                Evidence(address, package.version),
+                Evidence(f"{address}.modified", list(package.modified)),
+            ),
+            fixes=(Fix(f"{address}.modified", "none", again, {f"{address}.modified": None}),),
+            source="PyPA specifications, Recording installed projects; conda-meta",
+        )
 
 
 @rule("package-shadowed", layer="package", severity="warning")
