@@ -102,6 +102,4 @@ def test_no_hazard(near_miss: dict[str, object]) -> None:
 def test_several_workstation_cards_are_worth_a_note() -> None:
     assert hazard(value="false", gpu="NVIDIA GeForce RTX 4090") == ["note environ.NCCL_P2P_DISABLE"]
     stack = CARDS.format(fact="iommu", value="false", gpu="NVIDIA GeForce RTX 4090", count=2, environ="")
-    assert [fix.trial for fix in only("peer-to-peer-hazard", stack).fixes] == [
-        {"environ.NCCL_P2P_DISABLE": "1"}
-    ]
+    assert only("peer-to-peer-hazard", stack).quiet
