@@ -55,7 +55,7 @@ def collect(
         seen.append(none)
     else:
         probes += [("python", _read_python), ("package.pip", _read_pip), ("package.conda", _read_conda)]
-    probes += [("library", _read_libraries), ("framework", _read_frameworks)]
+    probes.append(("library", _read_native))
     for section, read in probes:
         seen.append(_guarded(section, functools.partial(_of_target, read, target), root))
     if deep and target is not None:
@@ -182,13 +182,20 @@ def _read_modified(root: Root, target: Any) -> Observation:
     return seen
 
 
-def _read_libraries(root: Root, target: Any) -> Observation:
+def _read_native(root: Root, target: Any) -> Observation:
+    """Read libraries and frameworks: both follow the same searches of the dynamic loader, once."""
+    from envlock.probe.frameworks import read_frameworks, scan_environment
     from envlock.probe.libraries import read_libraries
 
-    return read_libraries(root, target)
+    environment = scan_environment(root, target)
+    parts = (("library", read_libraries), ("framework", read_frameworks))
+    return merge(
+        _guarded(section, functools.partial(_in_environment, read, target, environment), root)
+        for section, read in parts
+    )
 
 
-def _read_frameworks(root: Root, target: Any) -> Observation:
-    from envlock.probe.frameworks import read_frameworks
-
-    return read_frameworks(root, target)
+def _in_environment(
+    read: Callable[..., Observation], target: Any, environment: Any, root: Root
+) -> Observation:
+    return read(root, target, environment)
