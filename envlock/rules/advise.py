@@ -278,10 +278,39 @@ def rebuild_fixes(stack: Stack, matrix: Matrix, project: str) -> tuple[Fix, ...]
         return ()
     installed = held.version.partition("+")[0]
     framework = stack.framework(project)
-    label = framework.version if framework and framework.version else held.version
-    running = [build for build in builds_that_run(stack, matrix, project) if build.label != label]
-    same = [build for build in running if build.version == installed][:1]
-    return tuple(_rebuild(stack, build, installed) for build in same or _nearest(running, installed, matrix))
+    cuda = framework.cuda if framework and framework.cuda else _cuda_of(held.version)
+    judged = [
+        each
+        for each in judge(stack, matrix, project)
+        if not (_same_release(each.build, installed) and each.build.cuda == cuda)
+    ]
+    # A manifest may lack the GPU or the driver; then a fix says for which it is.
+    for fitting in (_known_to_run, _runs_where_its_kind_does):
+        running = [each.build for each in judged if fitting(each)]
+        same = [build for build in running if _same_release(build, installed)][:1]
+        if found := same or _nearest(running, installed, matrix):
+            return tuple(_rebuild(stack, build, installed, matrix) for build in found)
+    return ()
+
+
+def _cuda_of(version: str) -> str:
+    label = re.fullmatch(r".*\+cu(\d+)(\d)", version)
+    return f"{label[1]}.{label[2]}" if label else ""
+
+
+def _same_release(build: Build, installed: str) -> bool:
+    return matches(build.version, f"=={installed}") is True
+
+
+def _known_to_run(judged: Judged) -> bool:
+    return judged.runs == "yes"
+
+
+def _runs_where_its_kind_does(judged: Judged) -> bool:
+    return judged.runs == "unknown" and {reason.text for reason in judged.reasons} <= {
+        "gpu",
+        "driver.version",
+    }
 
 
 def _nearest(running: list[Build], installed: str, matrix: Matrix) -> list[Build]:
@@ -300,7 +329,7 @@ def _nearest(running: list[Build], installed: str, matrix: Matrix) -> list[Build
     return sorted(found, key=distance)
 
 
-def _rebuild(stack: Stack, build: Build, installed: str) -> Fix:
+def _rebuild(stack: Stack, build: Build, installed: str, matrix: Matrix) -> Fix:
     companions = {
         name: pin
         for name, pin in build.companions.items()
@@ -308,12 +337,24 @@ def _rebuild(stack: Stack, build: Build, installed: str) -> Fix:
     }
     beside = " and ".join(f"{name} {pin}" for name, pin in companions.items())
     command = torch_install(build.version, companions, build.cuda)
+    limits = _limits(stack, build, matrix)
     return Fix(
         address="framework.torch.version" if stack.framework("torch") else "package.pip.torch",
         to=build.label,
-        message=f"install torch {build.label}{' with ' + beside if beside else ''}: {command}",
+        message=f"install torch {build.label}{' with ' + beside if beside else ''}{limits}: {command}",
         trial=_trial(stack, build, installed),
     )
+
+
+def _limits(stack: Stack, build: Build, matrix: Matrix) -> str:
+    """Return for which GPUs and drivers a build is, where the stack does not say what it has."""
+    told = []
+    if not stack.gpus and build.archs:
+        told.append(f"GPUs from {sm(build.archs[0])} to {sm(build.archs[-1])}")
+    floor, _, known = driver_floor(series(build.cuda), stack, matrix)
+    if known and not (stack.driver.version or stack.driver.cuda):
+        told.append(f"driver {floor} or newer")
+    return f" (for {' and '.join(told)})" if told else ""
 
 
 def _trial(stack: Stack, build: Build, installed: str) -> dict[str, Any]:
@@ -343,7 +384,7 @@ def _trial(stack: Stack, build: Build, installed: str) -> dict[str, Any]:
         if name != "triton" and name in stack.manifest.requires:
             others = [line for line in stack.manifest.requires[name] if not re.match(r"torch\b(?!-)", line)]
             trial[f"requires.{name}"] = [f"torch=={build.version}", *others]
-    return trial | _cuda_packages(stack, build, same_release=build.version == installed)
+    return trial | _cuda_packages(stack, build, same_release=_same_release(build, installed))
 
 
 _CUDA_PACKAGE = re.compile(r"(?:nvidia|cuda|triton|pytorch-triton)\b")

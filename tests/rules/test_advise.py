@@ -261,3 +261,18 @@ def test_a_torch_that_conda_brought_is_not_replaced_by_pip(matrix):
         + '[package.conda]\npytorch = { version = "2.4.0", build = "py3.11_cuda12.4_cudnn9.1.0_0" }\n'
     )
     assert rebuild_fixes(Stack(manifest), matrix, "torch") == ()
+
+
+def test_where_the_gpu_or_driver_is_not_known_a_fix_says_for_which_it_is(matrix):
+    no_gpu = loads(
+        'schema = "envlock/1"\n[capture]\nsource = "import"\n[driver]\nversion = "535.104.05"\n'
+        '[framework.torch]\nversion = "2.10.0+cu130"\ncuda = "13.0"\n'
+    )
+    (fix,) = rebuild_fixes(Stack(no_gpu), matrix, "torch")
+    assert fix.to == "2.10.0+cu128" and "(for GPUs from sm_70 to sm_120)" in fix.message
+    no_driver = loads(
+        'schema = "envlock/1"\n[capture]\nsource = "import"\n[[gpu]]\ncompute_capability = "7.0"\n'
+        '[framework.torch]\nversion = "2.9+cu130"\ncuda = "13.0"\n'
+    )
+    (fix,) = rebuild_fixes(Stack(no_driver), matrix, "torch")
+    assert fix.to == "2.9.0+cu128" and "(for driver 525.60.13 or newer)" in fix.message
