@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from envlock.manifest.model import PipPackage
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, release, version
@@ -718,9 +720,10 @@ def module_overlap(stack: Stack, matrix: Matrix) -> Outcome:
             by_module.setdefault(module, []).append(name)
     for module, names in by_module.items():
         owners = [*names, module] if module in pip and module not in names else names
-        shared = len(owners) > 1 and not _is_namespace(module)
+        shared = len(owners) > 1 and not _is_namespace(module) and not _one_requires_another(owners, stack)
         if shared and not any(set(owners) <= group for group in told):
-            yield _overlap(module, owners, None, "RECORD of the distributions", stack)
+            finding = _overlap(module, owners, None, "RECORD of the distributions", stack)
+            yield msgspec.structs.replace(finding, severity="note", rank=4)
 
 
 _NAMESPACES = frozenset(("google", "azure", "nvidia", "zope", "jaraco", "backports", "ruamel", "sphinxcontrib",
@@ -733,6 +736,15 @@ _NAMESPACES = frozenset(("google", "azure", "nvidia", "zope", "jaraco", "backpor
 
 def _is_namespace(module: str) -> bool:
     return "." in module or module.startswith("_") or module.lower() in _NAMESPACES
+
+
+def _one_requires_another(names: list[str], stack: Stack) -> bool:
+    """Tell whether distributions of one module know of each other: one project in several parts."""
+    return any(
+        (wanted := parse_requirement(line)) and wanted.name in names
+        for name in names
+        for line in stack.manifest.requires.get(name, ())
+    )
 
 
 def _allowed(module: str, present: list[str], stack: Stack) -> bool:
@@ -852,7 +864,5 @@ def _places(copies: Iterable[Library]) -> list[str]:
 
 
 def _plain(copy: Library) -> dict[str, Any]:
-    import msgspec
-
     plain: dict[str, Any] = msgspec.to_builtins(copy)
     return plain

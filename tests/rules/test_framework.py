@@ -1,0 +1,239 @@
+"""Framework rules: one stack that breaks each, and near misses that do not."""
+
+import pytest
+
+from envlock.rules.framework import _readings, loads
+from tests.rules.on_paper import one, said
+
+GPU = '[[gpu]]\nname = "NVIDIA A100-SXM4-40GB"\ncompute_capability = "8.0"\n[driver]\nversion = "550.54.15"\n'
+
+
+def pip(**versions):
+    lines = [f'{name.replace("_", "-")} = {{ version = "{text}" }}' for name, text in versions.items()]
+    return "[package.pip]\n" + "\n".join(lines) + "\n"
+
+
+# ---- cpu-build-installed
+
+
+def test_a_cpu_torch_beside_a_gpu_is_an_error_and_the_cuda_build_cures_it():
+    text = GPU + '[framework.torch]\nversion = "2.4.0+cpu"\ncuda = ""\n' + pip(torch="2.4.0+cpu")
+    finding = one("cpu-build-installed", text)
+    assert (finding.severity, finding.subject) == ("error", "framework.torch.cuda")
+    assert "A100" in finding.message
+    assert finding.fixes
+    assert "+cu" in finding.fixes[0].to
+
+
+def test_a_cpu_image_without_any_gpu_fact_is_as_somebody_meant_it():
+    assert said("cpu-build-installed", '[framework.torch]\nversion = "2.4.0+cpu"\ncuda = ""\n') == []
+
+
+def test_conda_that_fell_back_to_a_cpu_build_is_told_by_its_build_string():
+    text = '[package.conda]\npytorch = { version = "1.12.1", build = "py3.9_cpu_0" }\ncudatoolkit = { version = "11.3.1" }\n'
+    finding = one("cpu-build-installed", text, "import")
+    assert (finding.severity, finding.subject) == ("warning", "package.conda.pytorch")
+
+
+@pytest.mark.parametrize(
+    ("host", "version", "known"),
+    [
+        ('arch = "aarch64"', "2.9.1", True),
+        ('arch = "aarch64"', "2.9.1+cu130", False),
+        ('platform = "windows"', "2.3.0", True),
+        ('platform = "linux"\narch = "x86_64"', "2.3.0", False),
+    ],
+)
+def test_pypi_has_cpu_wheels_for_windows_and_arm(host, version, known):
+    assert bool(said("cpu-build-installed", f"[host]\n{host}\n{GPU}{pip(torch=version)}", "import")) is known
+
+
+def test_a_second_framework_without_cuda_is_only_worth_a_note():
+    text = GPU + '[framework.torch]\nversion = "2.4.0+cu124"\ncuda = "12.4"\n' + pip(onnxruntime="1.19.2")
+    finding = one("cpu-build-installed", text)
+    assert finding.subject == "package.pip.onnxruntime"
+    assert finding.severity != "error"
+
+
+# ---- framework-companion-mismatch
+
+
+def test_a_torchvision_of_another_torch_is_an_error_and_its_own_release_cures_it():
+    finding = one("framework-companion-mismatch", pip(torch="2.4.0", torchvision="0.20.1"))
+    assert (finding.subject, finding.severity) == ("package.pip.torchvision", "error")
+    assert "2.4.0" in finding.message
+    assert {fix.to for fix in finding.fixes} >= {"0.19.0"}
+
+
+def test_what_the_wheel_says_itself_outranks_the_table():
+    text = pip(torch="2.5.1", torchvision="0.19.0") + '[requires]\ntorchvision = ["numpy", "torch==2.5.1"]\n'
+    assert said("framework-companion-mismatch", text) == []
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        {"torch": "2.4.0+cu124", "torchvision": "0.19.0+cu124"},
+        {"torch": "2.5.0a0+e000cf0ad9.nv24.10", "torchvision": "0.20.0a0"},
+        {"torch": "2.6.0", "torchcodec": "0.2.1", "torchdata": "0.11.0"},
+    ],
+)
+def test_companions_that_belong_together_are_left_alone(versions):
+    assert said("framework-companion-mismatch", pip(**versions)) == []
+
+
+def test_a_companion_built_for_another_cuda_major_is_an_error():
+    finding = one("framework-companion-mismatch", pip(torch="2.4.0+cu124", torchvision="0.19.0+cu118"))
+    assert finding.severity == "error"
+    assert "CUDA 11.8" in finding.message
+    assert "CUDA 12.4" in finding.message
+    assert finding.fixes[0].to == "0.19.0+cu124"
+
+
+def test_the_last_torchtext_does_not_follow_later_torches():
+    assert (
+        one("framework-companion-mismatch", pip(torch="2.5.1", torchtext="0.18.0")).subject
+        == "package.pip.torchtext"
+    )
+    assert said("framework-companion-mismatch", pip(torch="2.3.1", torchtext="0.18.0")) == []
+
+
+def test_a_jaxlib_newer_than_jax_and_a_plugin_of_another_jaxlib():
+    finding = one("framework-companion-mismatch", pip(jax="0.4.30", jaxlib="0.4.35"))
+    assert (finding.subject, finding.severity) == ("package.pip.jaxlib", "error")
+    plugin = one("framework-companion-mismatch", pip(jax="0.5.0", jaxlib="0.5.0", jax_cuda12_plugin="0.4.38"))
+    assert plugin.subject == "package.pip.jax-cuda12-plugin"
+    assert (
+        said("framework-companion-mismatch", pip(jax="0.5.0", jaxlib="0.5.0", jax_cuda12_plugin="0.5.0"))
+        == []
+    )
+
+
+def test_keras_3_does_not_belong_to_tensorflow_2_15():
+    finding = one("framework-companion-mismatch", pip(tensorflow="2.15.0", keras="3.3.3"))
+    assert (finding.subject, finding.severity) == ("package.pip.keras", "error")
+    assert said("framework-companion-mismatch", pip(tensorflow="2.16.1", keras="3.3.3")) == []
+
+
+# ---- extension-abi-mismatch
+
+
+def test_a_wheel_whose_name_says_another_torch():
+    text = pip(torch="2.7.0", flash_attn="2.7.4.post1+cu12torch2.6cxx11abiFALSE")
+    finding = one("extension-abi-mismatch", text)
+    assert (finding.subject, finding.severity) == ("package.pip.flash-attn", "error")
+    assert "torch 2.6" in finding.message
+    assert finding.fixes[0].to == "2.6"
+    near = pip(torch="2.6.0", flash_attn="2.7.4.post1+cu12torch2.6cxx11abiFALSE")
+    assert said("extension-abi-mismatch", near) == []
+
+
+def test_a_cxx_abi_other_than_torchs():
+    text = '[framework.torch]\nversion = "2.6.0"\ncxx11_abi = false\n[framework.apex]\ncxx11_abi = {}\n'
+    finding = one("extension-abi-mismatch", text.format("true"))
+    assert finding.subject == "framework.apex"
+    assert "old C++ ABI" in finding.message
+    assert said("extension-abi-mismatch", text.format("false")) == []
+
+
+def test_xformers_is_built_for_one_torch():
+    finding = one("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.27"))
+    assert (finding.subject, finding.severity) == ("package.pip.xformers", "error")
+    assert any(fix.address == "package.pip.xformers" for fix in finding.fixes)
+    assert said("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.28.post3")) == []
+
+
+def test_a_library_that_the_extension_was_not_compiled_with():
+    text = (
+        '[framework.h5py]\nbuilt_for = {{ hdf5 = "1.14.2" }}\n[package.conda]\nhdf5 = {{ version = "{}" }}\n'
+    )
+    assert "hdf5 1.12.1" in one("extension-abi-mismatch", text.format("1.12.1")).message
+    assert said("extension-abi-mismatch", text.format("1.14.2")) == []
+
+
+@pytest.mark.parametrize(
+    ("digits", "read"),
+    [
+        ("26", "2.6"),
+        ("1100", "1.10.0"),
+        ("113", "1.13"),
+        ("270", "2.7.0"),
+        ("210", "2.10"),
+        ("210", "2.1.0"),
+        ("2.4", "2.4"),
+    ],
+)
+def test_versions_without_dots_are_read_in_every_way_that_makes_sense(digits, read):
+    assert read in _readings(digits)
+
+
+# ---- framework-python-unsupported, framework-cuda-mismatch, framework-known-bad
+
+
+def test_a_torch_without_a_build_for_this_python():
+    finding = one(
+        "framework-python-unsupported", '[python]\nversion = "3.13.1"\n' + pip(torch="2.3.0"), "import"
+    )
+    assert (finding.subject, finding.severity) == ("package.pip.torch", "error")
+    assert finding.fixes[0].address == "python.version"
+    assert (
+        said("framework-python-unsupported", '[python]\nversion = "3.12.1"\n' + pip(torch="2.3.0"), "import")
+        == []
+    )
+
+
+def test_a_framework_that_was_seen_compiled_for_this_python_is_somebodys_own_build():
+    text = '[python]\nversion = "3.13.1"\n[framework.torch]\nversion = "2.3.0"\n' + pip(torch="2.3.0")
+    assert [finding.severity for finding in said("framework-python-unsupported", text)] == ["warning"]
+
+
+@pytest.mark.parametrize(
+    ("built", "have", "does"),
+    [("10.1", "10.2", False), ("11.0", "11.2", False), ("11.2", "11.8", True), ("11.2", "11.0", False), ("12.3", "12.8", True),
+     ("12", "12.8", True), ("11.8", "12.1", False)],
+)  # fmt: skip
+def test_sonames_decide_which_cuda_serves(built, have, does):
+    assert loads(built, have) is does
+
+
+TOOLKIT = '[[toolkit]]\nversion = "{}"\npath = "/usr/local/cuda"\nactive = true\n'
+
+
+def test_tensorflow_finds_a_cuda_that_it_was_not_built_for():
+    finding = one("framework-cuda-mismatch", TOOLKIT.format("12.1") + pip(tensorflow="2.10.0"))
+    assert (finding.subject, finding.severity) == ("toolkit", "error")
+    assert "11.2" in finding.message
+    assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + pip(tensorflow="2.10.0")) == []
+
+
+def test_tensorflow_with_cuda_wheels_of_its_own_does_not_mind_the_toolkit():
+    text = TOOLKIT.format("11.8") + pip(tensorflow="2.17.0", nvidia_cuda_runtime_cu12="12.3.101")
+    assert said("framework-cuda-mismatch", text) == []
+
+
+def test_onnxruntime_gpu_finds_another_major():
+    packages = pip(onnxruntime_gpu="1.20.1")
+    assert "CUDA 12" in one("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages).message
+    assert said("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages) == []
+
+
+def test_cupy_is_a_package_a_cuda_major():
+    packages = pip(cupy_cuda11x="13.3.0")
+    finding = one("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages)
+    assert "cupy-cuda12x" in {fix.to for fix in finding.fixes}
+    assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
+
+
+def test_bitsandbytes_has_a_binary_a_cuda():
+    finding = one("framework-cuda-mismatch", pip(torch="2.9.0+cu130", bitsandbytes="0.45.5"))
+    assert "CUDA 13.0" in finding.message
+    assert any(fix.address == "package.pip.bitsandbytes" for fix in finding.fixes)
+    assert said("framework-cuda-mismatch", pip(torch="2.6.0+cu124", bitsandbytes="0.45.5")) == []
+
+
+def test_a_known_defect_of_one_build_does_not_touch_the_other():
+    bad = '[framework.torch]\nversion = "1.8.0"\ncuda = "{}"\n'
+    finding = one("framework-known-bad", bad.format("10.2"))
+    assert finding.severity == "warning"
+    assert finding.fixes[0].to == ">=1.8.1"
+    assert said("framework-known-bad", bad.format("11.1")) == []

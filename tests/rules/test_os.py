@@ -1,0 +1,98 @@
+"""System rules: C libraries, system libraries, CPU instructions and platforms, each broken and nearly so."""
+
+import pytest
+
+from tests.rules.on_paper import one, said
+
+OLD_OS = '[os]\nid = "rhel"\nversion = "8"\nlibc = "glibc 2.28"\n'
+
+
+def test_a_binary_that_asks_for_a_newer_glibc():
+    text = OLD_OS + '[framework.flash-attn]\nversion = "2.7.4"\nneeds = {{ libc = "glibc {}" }}\n'
+    finding = one("libc-too-old", text.format("2.32"))
+    assert (finding.subject, finding.severity) == ("os.libc", "error")
+    assert "2.32" in finding.message
+    assert "2.28" in finding.message
+    assert finding.fixes[0].to == ">=2.32"
+    assert said("libc-too-old", text.format("2.28")) == []
+    assert said("libc-too-old", text.format("2.9")) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "known"),
+    [
+        ('id = "ubuntu"\nversion = "18.04"', True),
+        ('id = "ubuntu"\nversion = "20.04"', False),
+        ('id = "ubuntu"', False),
+        ('id = "alpine"\nlibc = "musl 1.2.4"', False),
+    ],
+)
+def test_a_release_of_a_distribution_stands_for_its_glibc(system, known):
+    text = f'[os]\n{system}\n[package.pip]\ntorch = {{ version = "2.7.0" }}\n'
+    assert bool(said("libc-too-old", text, "import")) is known
+
+
+def test_an_old_libstdcxx_that_wins_over_a_newer_one():
+    text = (
+        '[os]\nlibstdcxx = "GLIBCXX_3.4.30"\n[framework.ext]\nneeds = {{ libstdcxx = "GLIBCXX_3.4.29" }}\n'
+        '[[library]]\nname = "libstdcxx"\nversion = "GLIBCXX_3.4.28"\npath = "/opt/conda/lib/libstdc++.so.6"\n{}'
+    )
+    finding = one("libstdcxx-too-old", text.format('used_by = ["ext"]\n'))
+    assert finding.subject == "library.libstdcxx"
+    assert "/opt/conda/lib/libstdc++.so.6" in finding.message
+    assert len(finding.fixes) == 1
+    # Not known which copy is loaded, and one of them will do.
+    assert said("libstdcxx-too-old", text.format("")) == []
+
+
+def test_a_system_library_that_the_loader_does_not_find():
+    text = '[os]\nid = "debian"\n[framework.vllm]\nneeds = {{ library = "{}" }}\n'
+    finding = one("system-library-missing", text.format("libnuma.so.1"))
+    assert finding.subject == "framework.vllm.needs"
+    assert "libnuma1" in finding.message
+    assert finding.fixes
+    assert said("system-library-missing", text.format("libcudart.so.12")) == []
+
+
+def test_opencv_with_windows_on_a_system_without_libgl():
+    text = (
+        '[os]\nid = "debian"\nversion = "12"\n[package.pip]\n{} = {{ version = "4.10.0.84" }}\n'
+        '[package.system]\nlibgomp1 = "12.2.0"\n{}'
+    )
+    finding = one("system-library-missing", text.format("opencv-python", ""))
+    assert [fix.to for fix in finding.fixes] == ["installed", "opencv-python-headless"]
+    assert said("system-library-missing", text.format("opencv-python", 'libgl1 = "1.6.0"\n')) == []
+    assert said("system-library-missing", text.format("opencv-python-headless", "")) == []
+
+
+def test_a_build_for_instructions_that_the_cpu_lacks():
+    text = '[host]\ncpu_level = "{}"\n[package.pip]\npolars = {{ version = "1.12.0" }}\n'
+    finding = one("cpu-feature-missing", text.format("x86-64-v2"))
+    assert (finding.subject, finding.severity) == ("host.cpu_level", "error")
+    assert "AVX2" in finding.message
+    assert said("cpu-feature-missing", text.format("x86-64-v3")) == []
+
+
+def test_a_distribution_for_newer_cpus():
+    text = '[host]\ncpu_level = "{}"\n[os]\nid = "rhel"\nversion = "10.0"\n'
+    assert "x86-64-v3" in one("cpu-feature-missing", text.format("x86-64-v2")).message
+    assert said("cpu-feature-missing", text.format("x86-64-v3")) == []
+
+
+def test_wheels_for_glibc_on_musl():
+    text = '[os]\nid = "alpine"\nlibc = "musl 1.2.5"\n[package.pip]\n{} = {{ version = "2.4.0" }}\n'
+    assert one("wheel-platform-mismatch", text.format("torch")).subject == "os.libc"
+    assert said("wheel-platform-mismatch", text.format("pandas")) == []
+
+
+def test_a_conda_package_of_another_platform():
+    text = '[host]\narch = "aarch64"\nplatform = "linux"\n[package.conda]\nnumpy = {{ version = "1.26.4", subdir = "{}" }}\n'
+    assert one("wheel-platform-mismatch", text.format("linux-64")).subject == "package.conda.numpy"
+    assert said("wheel-platform-mismatch", text.format("linux-aarch64")) == []
+    assert said("wheel-platform-mismatch", text.format("noarch")) == []
+
+
+@pytest.mark.parametrize(("version", "severity"), [("9.0.1", "warning"), ("20.0.2", "note"), ("24.0", None)])
+def test_an_old_pip_does_not_know_todays_tags(version, severity):
+    found = said("wheel-platform-mismatch", f'[package.pip]\npip = {{ version = "{version}" }}\n')
+    assert [finding.severity for finding in found] == ([severity] if severity else [])

@@ -1,0 +1,176 @@
+"""Rules about packages: pairs that do not work together, NumPy 2, shared modules, OpenMP, and records."""
+
+import pytest
+
+from tests.rules.on_paper import one, said
+
+
+def pip(**versions):
+    lines = [f'{name.replace("_", "-")} = {{ version = "{text}" }}' for name, text in versions.items()]
+    return "[package.pip]\n" + "\n".join(lines) + "\n"
+
+
+# ---- known-breakage
+
+
+def test_a_pair_that_does_not_work_names_the_newer_half_and_both_ways_out():
+    finding = one("known-breakage", pip(openai="1.30.0", httpx="0.28.1"))
+    assert (finding.subject, finding.severity) == ("package.pip.httpx", "error")
+    assert "openai 1.30.0" in finding.message
+    assert {fix.address for fix in finding.fixes} == {"package.pip.httpx", "package.pip.openai"}
+    assert said("known-breakage", pip(openai="1.30.0", httpx="0.27.2")) == []
+    assert said("known-breakage", pip(openai="1.60.0", httpx="0.28.1")) == []
+
+
+def test_a_pair_of_which_one_version_is_not_known_is_only_possible():
+    text = '[package.pip]\nopenai = {}\nhttpx = { version = "0.28.1" }\n'
+    finding = one("known-breakage", text, "import")
+    assert finding.severity == "warning"
+    assert "if it is openai" in finding.message
+    assert said("known-breakage", "[package.pip]\nopenai = {}\nhttpx = {}\n", "import") == []
+
+
+def test_a_breakage_that_only_some_pythons_have():
+    text = '[python]\nversion = "{}"\n' + pip(flake8="3.9.2", importlib_metadata="6.0.0").replace(
+        "{", "{{"
+    ).replace("}", "}}")
+    assert one("known-breakage", text.format("3.7.16")).subject == "package.pip.importlib-metadata"
+    assert said("known-breakage", text.format("3.11.4")) == []
+
+
+def test_a_package_too_old_for_its_python():
+    text = '[python]\nversion = "3.12.1"\n'
+    finding = one("known-breakage", text + pip(setuptools="65.5.0"))
+    assert (finding.subject, finding.severity) == ("package.pip.setuptools", "error")
+    assert said("known-breakage", text + pip(setuptools="75.0.0")) == []
+
+
+@pytest.mark.parametrize(("openssl", "known"), [("1.0.2k", True), ("1.1.1w", False), ("3.0.14", False)])
+def test_a_platform_condition_reads_openssls_letters_as_patches(openssl, known):
+    text = f'[python]\nversion = "3.9.1"\nopenssl = "{openssl}"\n' + pip(urllib3="2.2.1")
+    assert bool(said("known-breakage", text)) is known
+
+
+def test_two_conda_packages_from_channels_that_do_not_mix():
+    text = (
+        '[package.conda]\nlibmamba = {{ version = "1.5.8", channel = "{}" }}\n'
+        'libarchive = {{ version = "3.7", channel = "{}" }}\n'
+    )
+    finding = one(
+        "known-breakage", text.format("pkgs/main", "https://conda.anaconda.org/conda-forge/linux-64")
+    )
+    assert finding.subject == "package.conda.libmamba"
+    assert (
+        said("known-breakage", text.format("conda-forge", "https://conda.anaconda.org/conda-forge/linux-64"))
+        == []
+    )
+
+
+# ---- numpy-abi
+
+
+def test_modules_built_for_numpy_1_beside_numpy_2():
+    finding = one("numpy-abi", pip(numpy="2.0.1", pandas="2.1.4", scipy="1.13.0", torch="2.2.2"))
+    assert (finding.subject, finding.severity) == ("package.pip.numpy", "error")
+    assert "pandas 2.1.4" in finding.message
+    assert "torch 2.2.2" in finding.message
+    assert "scipy" not in finding.message
+    assert {fix.to for fix in finding.fixes} >= {"<2"}
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [{"numpy": "2.0.1"}, {"numpy": "1.26.4", "pandas": "2.1.4"}, {"numpy": "2.1.0", "pandas": "2.2.3"}],
+)
+def test_numpy_alone_or_with_modules_for_it_is_fine(versions):
+    assert said("numpy-abi", pip(**versions)) == []
+
+
+def test_what_an_extension_says_it_was_compiled_with():
+    text = pip(numpy="2.0.1") + '[framework.ext]\nbuilt_for = {{ numpy = "{}" }}\n'.replace(
+        "{{", "{"
+    ).replace("}}", "}")
+    assert "ext" in one("numpy-abi", text.replace("{}", "1.26")).message
+    assert said("numpy-abi", text.replace("{}", "2.0")) == []
+
+
+# ---- two of one kind
+
+
+def test_two_owners_of_one_module():
+    finding = one("module-overlap", pip(onnxruntime="1.20.1", onnxruntime_gpu="1.20.1"))
+    assert finding.subject == "package.pip.onnxruntime"
+    assert "onnxruntime-gpu" in finding.message
+    assert finding.fixes[0].trial == {"package.pip.onnxruntime": None}
+    assert said("module-overlap", pip(onnxruntime_gpu="1.20.1", numpy="2.0.0")) == []
+
+
+def test_parts_of_one_project_share_their_module_on_purpose():
+    text = (
+        '[package.pip]\nflow-core = { version = "1.0", imports = ["flow"] }\n'
+        'flow-all = { version = "1.0", imports = ["flow"] }\n'
+    )
+    assert one("module-overlap", text).severity == "note"
+    assert said("module-overlap", text + '[requires]\nflow-all = ["flow-core==1.0"]\n') == []
+
+
+def openmp(*copies):
+    return "".join(
+        f'[[library]]\nname = "openmp"\nsoname = "{soname}"\npath = "/env/{n}/{soname}"\n'
+        for n, soname in enumerate(copies)
+    )
+
+
+def test_two_copies_of_llvms_runtime_and_two_of_gnus():
+    finding = one("openmp-duplicated", openmp("libiomp5.so", "libomp.so"))
+    assert (finding.subject, finding.severity) == ("library.openmp", "warning")
+    assert "/env/1/libomp.so" in finding.message
+    assert len(finding.fixes) == 1
+    assert said("openmp-duplicated", openmp("libgomp.so.1", "libgomp-a34b3233.so.1.0.0", "libiomp5.so")) == []
+
+
+def test_mkl_asked_for_intels_runtime_beside_gnus():
+    text = openmp("libgomp.so.1") + '[environ]\nMKL_THREADING_LAYER = "{}"\n'
+    finding = one("openmp-duplicated", text.format("INTEL"))
+    assert finding.subject == "environ.MKL_THREADING_LAYER"
+    assert finding.fixes[0].to == "GNU"
+    assert said("openmp-duplicated", text.format("GNU")) == []
+
+
+# ---- records
+
+
+def test_files_that_differ_from_their_record():
+    text = '[package.pip]\nacme = {{ version = "1.0", modified = [{}] }}\n'
+    finding = one("package-modified", text.format('"acme/core.py", "acme/util.py"'))
+    assert "acme/core.py" in finding.message
+    assert len(finding.fixes) == 1
+    assert said("package-modified", text.format("")) == []
+
+
+def test_a_module_of_another_version_than_the_metadata():
+    text = pip(torch="2.8.0") + '[framework.torch]\nversion = "{}"\n'
+    finding = one("package-shadowed", text.replace("{}", "2.6.0+cu124"))
+    assert finding.subject == "package.pip.torch"
+    assert "2.6.0" in finding.message
+    assert said("package-shadowed", text.replace("{}", "2.8.0+cu128")) == []
+
+
+def test_an_unmet_requirement_and_a_stand_in():
+    text = pip(acme="1.0", numpy="1.20.0") + '[requires]\nacme = ["numpy>=1.22"]\n'
+    finding = one("requirement-unmet", text)
+    assert finding.subject == "package.pip.numpy"
+    assert finding.fixes[0].trial == {"package.pip.numpy.version": "1.22"}
+    assert (
+        said(
+            "requirement-unmet",
+            pip(acme="1.0", opencv_python_headless="4.10") + '[requires]\nacme = ["opencv-python"]\n',
+        )
+        == []
+    )
+
+
+def test_conda_and_pip_over_one_another():
+    text = '[package.pip]\nnumpy = {{ version = "{}" }}\n[package.conda]\nnumpy = {{ version = "2.1.0" }}\n'
+    assert one("conda-pip-overlap", text.format("2.0.0")).severity == "warning"
+    assert one("conda-pip-overlap", text.format("2.1.0")).severity == "note"
