@@ -11,7 +11,7 @@ from envlock.rules.driver import driver_cuda, driver_floor
 from envlock.rules.engine import rule
 from envlock.rules.gpu import known_builds
 from envlock.rules.gpus import devices
-from envlock.rules.model import Evidence, Finding, Fix, Unknown
+from envlock.rules.model import Evidence, Finding, Fix, Severity, Unknown
 from envlock.rules.requirements_language import (
     PREFIX,
     Facts,
@@ -177,7 +177,8 @@ def container_without_gpu(stack: Stack, matrix: Matrix) -> Outcome:
         wants = stack.partial or any(build.cuda for build in builds) or bool(stack.gpus)
         if wants:
             what = f"the {container.runtime} container holds no NVIDIA driver: it was started without a GPU"
-            yield _no_gpu(stack, "container", what, stack.partial)
+            # Where nobody asked for a GPU, a CI runner without one looks the same: worth a note, not a warning.
+            yield _no_gpu(stack, "container", what, stack.partial, "note")
     elif container.runtime and container.visible_devices and _driver_not_seen(stack):
         what = f"the {container.runtime} container asks for GPUs ({container.visible_devices}) and was given no driver"
         yield _no_gpu(stack, "container", f"{what}: the NVIDIA runtime did not serve it", stack.partial)
@@ -204,7 +205,9 @@ def _devices(stack: Stack) -> tuple[str, str] | None:
     return None
 
 
-def _no_gpu(stack: Stack, address: str, message: str, certain: bool) -> Finding:
+def _no_gpu(
+    stack: Stack, address: str, message: str, certain: bool, otherwise: Severity = "warning"
+) -> Finding:
     container, reasons = stack.manifest.container, stack.manifest.capture.unobserved
     facts: list[tuple[str, Any]] = [
         ("container.runtime", container.runtime),
@@ -221,7 +224,7 @@ def _no_gpu(stack: Stack, address: str, message: str, certain: bool) -> Finding:
             for at, value in facts
             if value is not None or at == "container.visible_devices"
         ),
-        severity="error" if certain else "warning",
+        severity="error" if certain else otherwise,
         source=_TOOLKIT,
     )
 

@@ -116,7 +116,7 @@ def _order(finding: Finding) -> tuple[int, int, int, str]:
 
 
 def _with_working_fixes(manifest: Manifest, matrix: Matrix, findings: list[Finding]) -> list[Finding]:
-    """Drop each fix that, tried on paper, leaves its finding or makes a new one; smallest change first."""
+    """Drop each fix that, tried on paper, leaves its finding or makes a new problem; smallest change first."""
     before = {_identity(finding) for finding in findings}
     left = FIX_TRIALS
     result = []
@@ -139,8 +139,10 @@ def _works(
         fixed = replace(manifest, fix.trial)
     except msgspec.ValidationError:
         return False
-    after = {_identity(each) for each in _run(fixed, matrix)[0]}
-    return _identity(finding) not in after and not after - before
+    left = _run(fixed, matrix)[0]
+    # A note is no reason to withhold a fix: it is worth knowing, and nothing breaks by it.
+    after = {_identity(each) for each in left if each.severity != "note"}
+    return _identity(finding) not in {_identity(each) for each in left} and not after - before
 
 
 def _identity(finding: Finding) -> tuple[str, str]:
