@@ -65,7 +65,7 @@ NO_DRIVER = '[capture.unobserved]\ndriver = "no driver"\n[container]\nruntime = 
 
 def test_a_container_without_a_driver() -> None:
     stack = NO_DRIVER + '[framework.torch]\ncuda = "12.4"\n'
-    assert only("container-without-gpu", stack).severity == "warning"
+    assert only("container-without-gpu", stack).severity == "note"
     pasted = stack.replace("[capture.unobserved]", '[capture]\nsource = "import"\n[capture.unobserved]')
     assert only("container-without-gpu", pasted).severity == "error"
 
