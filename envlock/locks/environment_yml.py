@@ -13,6 +13,7 @@ from envlock.locks.model import (
     Locked,
     LockFile,
     LockFileError,
+    Manager,
     Selection,
     Shape,
     Target,
