@@ -17,14 +17,26 @@ CAUSES_SHOWN = 3
 CHANGES_SHOWN = 25
 DRIFT_SHOWN = 12
 NOTES_SHOWN = 5
+FINDINGS_SHOWN = 4
+"""Findings of one rule shown in full; the rest of an environment that is broken throughout is counted."""
 
 
 def check(result: Result, style: Style, *, everything: bool = False) -> str:
     """Render a check: errors and warnings in full, notes in a line each, then one line that sums up."""
     lines: list[str] = []
+    told: dict[str, int] = {}
     for finding in result.findings:
-        if finding.severity != "note" or everything:
+        if finding.severity == "note" and not everything:
+            continue
+        told[finding.rule] = told.get(finding.rule, 0) + 1
+        if told[finding.rule] <= FINDINGS_SHOWN or everything:
             lines += [*_finding(finding, style), ""]
+    for rule, count in told.items():
+        if count > FINDINGS_SHOWN and not everything:
+            lines += [
+                style.paint(f"and {count - FINDINGS_SHOWN} more of {rule} (--all shows them)", "dim"),
+                "",
+            ]
     notes = [each for each in result.findings if each.severity == "note" and not each.quiet]
     if notes and not everything:
         lines += [_finding(finding, style)[0] for finding in notes[:NOTES_SHOWN]]

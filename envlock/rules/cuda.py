@@ -715,6 +715,9 @@ def toolkit_framework_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
         return
     strict = have[0] != want[0] or (build.version is not None and series(build.version) < (1, 11))
     variables = [name for name in ("CUDA_HOME", "CUDA_PATH") if stack.environ.get(name)]
+    # A toolkit that merely lies there harms nobody: a warning needs a sign that somebody builds, or a
+    # report of a failure.
+    matters = strict and (stack.partial or bool(variables))
     yield Finding(
         subject=nvcc.address,
         message=f"nvcc is of CUDA {nvcc.version} and {build.label} is built with CUDA {build.cuda}: "
@@ -733,7 +736,7 @@ def toolkit_framework_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
             ),
             *_torch_for(build, dotted(have), stack, matrix),
         ),
-        severity="warning" if strict else "note",
+        severity="warning" if matters else "note",
         source="PyTorch, torch/utils/cpp_extension.py, _check_cuda_version",
         rank=0 if strict else 4,
     )
