@@ -111,6 +111,17 @@ def _folders(value: str) -> list[str]:
     return [entry.rstrip("/") for entry in value.split(":") if entry.strip()]
 
 
+def _another_cuda(value: str, stack: Stack) -> Told | None:
+    """CUDA's folders before a wheel's own: worth a note where nobody saw which copies are loaded."""
+    if not stack.partial or any(copy.used_by for copy in stack.manifest.library):
+        return None
+    wheel = next((name for name in ("torch", "jaxlib", "tensorflow") if stack.pip(name)), None)
+    folder = next(
+        (each for each in _folders(value) if re.search(r"cuda|cudnn|nccl|hpcx|nvhpc", each, re.I)), None
+    )
+    return Told(folder, severity="note") if wheel and folder else None
+
+
 def _another_torch(value: str, stack: Stack) -> Told | None:
     """A search path that holds the libraries of a torch other than the one that would be imported."""
     folders = _folders(value)
@@ -273,7 +284,7 @@ def _never(value: str, stack: Stack) -> Told | None:
 
 
 _JUDGES: dict[tuple[str, str], Judge] = {
-    ("LD_LIBRARY_PATH", "holds a folder of another copy of a framework's library"): _never,
+    ("LD_LIBRARY_PATH", "holds a folder of another copy of a framework's library"): _another_cuda,
     ("LD_LIBRARY_PATH", "holds a folder with libtorch.so or libc10.so of another torch"): _another_torch,
     ("LD_LIBRARY_PATH", "holds a stubs folder of a toolkit"): _never,
     (

@@ -95,6 +95,8 @@ def _gpu_facts(stack: Stack) -> tuple[list[tuple[str, Any]], bool]:
     """Return what says that a GPU is to be used, and whether that is sure."""
     driver = stack.driver
     seen: list[tuple[str, Any]] = []
+    if stack.manifest.host.platform == "tegra":
+        seen.append(("host.platform", "tegra"))
     if stack.gpus:
         seen.append(("gpu", [gpu.name for gpu in stack.gpus]))
     for field in ("version", "kernel_module", "cuda"):
@@ -138,8 +140,19 @@ def _cpu_builds(stack: Stack) -> Iterator[CpuBuild]:
         if build.cuda == "" and name != "jax":
             yield CpuBuild(name, build.label, build.facts, "is a CPU build")
         elif build.cuda is None and name == "torch":
-            yield from _default_wheel(build, stack)
+            yield from _conda_choice(build, stack) or _default_wheel(build, stack)
     yield from _cpu_packages(stack)
+
+
+def _conda_choice(build: Build, stack: Stack) -> list[CpuBuild]:
+    """Read which build conda was asked for: the packages that choose between PyTorch's builds."""
+    mutex, only = stack.conda("pytorch-mutex"), stack.conda("cpuonly")
+    if stack.pip("torch") is not None or not (only or (mutex and mutex.build == "cpu")):
+        return []
+    name = "cpuonly" if only else "pytorch-mutex"
+    chosen = only or mutex
+    facts = ((f"package.conda.{name}", chosen.version if chosen else None), *build.facts)
+    return [CpuBuild("torch", build.label, facts, f"is a CPU build ({name})")]
 
 
 def _default_wheel(build: Build, stack: Stack) -> Iterator[CpuBuild]:
@@ -151,7 +164,7 @@ def _default_wheel(build: Build, stack: Stack) -> Iterator[CpuBuild]:
     if host.platform == "windows" and numbers >= (1, 9) and is_release(pip.version):
         where = (*facts, ("host.platform", host.platform))
         yield CpuBuild("torch", build.label, where, "from PyPI is a CPU build on Windows", sure=False)
-    arm = host.arch in ("aarch64", "arm64") and host.platform in (None, "linux")
+    arm = host.arch in ("aarch64", "arm64") and host.platform in (None, "linux", "tegra")
     if arm and (1, 8) <= numbers < (2, 11) and is_release(pip.version):
         where = (*facts, ("host.arch", host.arch))
         yield CpuBuild("torch", build.label, where, "from PyPI is a CPU build on ARM", sure=False)

@@ -211,34 +211,33 @@ def system_library_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """
     rows = {row["soname"]: row for row in matrix.rows("system_libraries", "library")}
     for name, framework in stack.frameworks.items():
-        missing = [each.strip() for each in framework.needs.get("library", "").split(",")]
-        for soname in missing:
-            if not soname or _GPU_LIBRARY.match(soname):
-                continue
-            row = rows.get(soname)
-            yield Finding(
-                subject=f"framework.{name}.needs",
-                message=f"{name} needs {soname}, and its search order does not find it"
-                + _carried_by(row, stack),
-                evidence=(Evidence(f"framework.{name}.needs", dict(framework.needs)),),
-                fixes=(
-                    Fix(
-                        address=f"framework.{name}.needs",
-                        to="found",
-                        message=_install(row, soname, stack),
-                        trial={f"framework.{name}.needs": _without(soname, dict(framework.needs))},
-                    ),
+        listed = [each.strip() for each in framework.needs.get("library", "").split(",")]
+        missing = [each for each in listed if each and not _GPU_LIBRARY.match(each)]
+        if not missing:
+            continue
+        row = next((rows[each] for each in missing if each in rows), None)
+        carriers = [_carried_by(rows.get(each), stack) for each in missing]
+        named = ", ".join(each + carrier for each, carrier in zip(missing, carriers, strict=True))
+        left = [each for each in listed if each and each not in missing]
+        others = {key: value for key, value in framework.needs.items() if key != "library"}
+        yield Finding(
+            subject=f"framework.{name}.needs",
+            message=f"{name} needs {named}, and its search order does not find {'them' if missing[1:] else 'it'}",
+            evidence=(Evidence(f"framework.{name}.needs", dict(framework.needs)),),
+            fixes=(
+                Fix(
+                    address=f"framework.{name}.needs",
+                    to="found",
+                    message="; ".join(_install(rows.get(each), each, stack) for each in missing[:4]),
+                    trial={
+                        f"framework.{name}.needs": {**others, "library": ", ".join(left)} if left else others
+                    },
                 ),
-                source=row["source"] if row else "ELF headers (DT_NEEDED); ld.so(8)",
-            )
+            ),
+            source=row["source"] if row else "ELF headers (DT_NEEDED); ld.so(8)",
+        )
     yield from _named_as_missing(stack, rows)
     yield from _desktop_library(stack, rows)
-
-
-def _without(soname: str, needs: dict[str, str]) -> dict[str, str]:
-    left = [each.strip() for each in needs.get("library", "").split(",") if each.strip() != soname]
-    others = {key: value for key, value in needs.items() if key != "library"}
-    return {**others, "library": ", ".join(left)} if left else others
 
 
 def _package(row: Any, stack: Stack) -> str | None:
@@ -326,35 +325,57 @@ def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """
     host = stack.manifest.host
     have = _level(host.cpu_level)
-    if have is None:
-        return
+    subject = "host.cpu_level" if have is not None else "host.cpu"
     for row in matrix.rows("os", "cpu"):
         held = stack.version_of(row["package"])
         wanted = _level(row["level"])
-        if held is None or wanted is None or have >= wanted:
+        if held is None or wanted is None or not _lacks(have, wanted, row["feature"], host.cpu or ""):
             continue
         if row["affected"] and held.version and matches(held.version, row["affected"]) is False:
             continue
         unsure = bool(row["affected"]) and not held.version
-        cpu = f"{host.cpu} ({host.cpu_level})" if host.cpu else f"this CPU ({host.cpu_level})"
+        level = f" ({host.cpu_level})" if host.cpu_level else ""
+        cpu = f"{host.cpu or 'this CPU'}{level}"
         severity: Severity = row.get("severity", "warning" if unsure else "error")
         yield Finding(
-            subject="host.cpu_level",
+            subject=subject,
             message=f"{row['package']} {held.version or ''} needs {row['feature']}, which {cpu} lacks".replace("  ", " ")
             + (f": {row['fix']}" if row.get("fix") else ""),
             evidence=(
-                Evidence("host.cpu_level", host.cpu_level),
+                *([Evidence("host.cpu_level", host.cpu_level)] if host.cpu_level else []),
                 *([Evidence("host.cpu", host.cpu)] if host.cpu else []),
                 Evidence(held.address, held.version),
             ),
             fixes=(
                 Fix("host.cpu_level", row["level"], f"run it on a CPU of level {row['level']}",
-                    {"host.cpu_level": row["level"]}),
+                    {"host.cpu_level": row["level"], "host.cpu": None}),
             ),
             source=row["source"],
             severity=severity,
         )  # fmt: skip
-    yield from _distribution_level(stack, matrix, have)
+    if have is not None:
+        yield from _distribution_level(stack, matrix, have)
+
+
+_NO_AVX = re.compile(
+    r"""(?:Celeron|Pentium)\b.*\b[JN][1-6]\d{3} | \bAtom\b | Core(?:\(TM\))?\s?2\b | Phenom | Athlon\b.*\ II
+    | Opteron\b.*\b(?:[2-4]1|61)\d\d\b | Xeon\b.*\b[XELW][357][456]\d\d\b | Xeon\b.*\bE7-\s*[248]8\d\d(?!\s*v)
+    | Core\b.*\bi[357](?:\ CPU)?\s+[5-9]\d\d\b""",
+    re.X | re.I,
+)
+_NO_AVX2 = re.compile(
+    r"""Core\b.*\bi[357]-[23]\d{3}[A-Z]{0,2}\b | Xeon\b.*\bE[35]-\s*\d{4}L?(?:\ v2|\ 0)?(?=\ @|\s*$|\s*\()
+    | Opteron\b.*\b6[23]\d\d\b | \bFX\(?t?m?\)?-\d{4}""",
+    re.X | re.I,
+)
+"""Names of CPU families before AVX (Westmere, Silvermont to Goldmont, K10) and before AVX2 (Sandy and Ivy Bridge, Piledriver)."""
+
+
+def _lacks(have: int | None, wanted: int, feature: str, cpu: str) -> bool:
+    """Tell whether a CPU surely lacks a feature: by its level, else by the family that its name gives away."""
+    if have is not None:
+        return have < wanted
+    return bool(_NO_AVX.search(cpu) and "AVX" in feature) or bool(_NO_AVX2.search(cpu) and "AVX2" in feature)
 
 
 def _level(text: str | None) -> int | None:
@@ -394,6 +415,10 @@ _MUSL_WITHOUT = (
 )
 """Projects without musllinux wheels (PyPI file lists, 2026-11-23)."""
 
+_LINUX_ONLY = ("vllm", "sglang", "sgl-kernel", "triton", "jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-nccl-cu11",
+               "nvidia-nccl-cu12", "nvidia-nccl-cu13", "flashinfer-python", "horovod")  # fmt: skip
+"""Projects whose wheels are for Linux alone (PyPI file lists, 2026-11-23)."""
+
 _PIP_FLOORS = ((19, 3), (20, 3))
 """pip learned manylinux2014 in 19.3 and PEP 600's tags (manylinux_2_28) in 20.3."""
 
@@ -413,6 +438,7 @@ def wheel_platform_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     yield from _foreign_conda(stack)
     yield from _on_musl(stack)
     yield from _foreign_abi(stack)
+    yield from _linux_only(stack)
     yield from _old_pip(stack)
 
 
@@ -467,6 +493,26 @@ def _on_musl(stack: Stack) -> Outcome:
             source="PEP 656; file lists of the projects on PyPI",
         )  # fmt: skip
         return
+
+
+def _linux_only(stack: Stack) -> Outcome:
+    platform = stack.manifest.host.platform
+    if platform not in ("windows", "darwin"):
+        return
+    for name in _LINUX_ONLY:
+        pip = stack.pip(name)
+        if pip is None or pip.source:
+            continue
+        yield Finding(
+            subject=f"package.pip.{name}",
+            message=f"{name} {pip.version or ''} has wheels for Linux only, and this is {platform}".replace(
+                "  ", " "
+            ),
+            evidence=(Evidence(f"package.pip.{name}", pip.version), Evidence("host.platform", platform)),
+            source="file lists of the projects on PyPI",
+            severity="warning",
+            rank=1,
+        )
 
 
 def _foreign_abi(stack: Stack) -> Outcome:

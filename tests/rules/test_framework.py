@@ -48,6 +48,15 @@ def test_pypi_has_cpu_wheels_for_windows_and_arm(host, version, known):
     assert bool(said("cpu-build-installed", f"[host]\n{host}\n{GPU}{pip(torch=version)}", "import")) is known
 
 
+def test_the_package_by_which_conda_chooses_the_cpu_build():
+    text = (
+        GPU
+        + '[package.conda]\npytorch = { version = "2.1.0" }\npytorch-mutex = { version = "1.0", build = "BUILD" }\n'
+    )
+    assert one("cpu-build-installed", text.replace("BUILD", "cpu")).subject == "package.conda.pytorch-mutex"
+    assert said("cpu-build-installed", text.replace("BUILD", "cuda")) == []
+
+
 def test_a_second_framework_without_cuda_is_only_worth_a_note():
     text = GPU + '[framework.torch]\nversion = "2.4.0+cu124"\ncuda = "12.4"\n' + pip(onnxruntime="1.19.2")
     finding = one("cpu-build-installed", text)

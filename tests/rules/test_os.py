@@ -73,6 +73,30 @@ def test_a_build_for_instructions_that_the_cpu_lacks():
     assert said("cpu-feature-missing", text.format("x86-64-v3")) == []
 
 
+@pytest.mark.parametrize(
+    ("cpu", "package", "lacks"),
+    [
+        ("Intel(R) Celeron(R) CPU J1900 @ 1.99GHz", "tensorflow", True),
+        ("Intel(R) Xeon(R) CPU           X5660  @ 2.80GHz", "tensorflow", True),
+        ("Intel(R) Xeon(R) CPU E5-2690 0 @ 2.90GHz", "polars", True),
+        ("Intel(R) Xeon(R) CPU E5-2690 0 @ 2.90GHz", "tensorflow", False),
+        ("Intel(R) Xeon(R) CPU E5-2697 v3 @ 2.60GHz", "polars", False),
+        ("AMD EPYC 7763 64-Core Processor", "polars", False),
+        ("13th Gen Intel(R) Core(TM) i7-13700K", "polars", False),
+        ("Intel(R) Xeon(R) Platinum 8468", "polars", False),
+    ],
+)
+def test_a_cpus_name_gives_its_family_away_where_its_flags_were_not_read(cpu, package, lacks):
+    text = f'[host]\ncpu = "{cpu}"\n[package.pip]\n{package} = {{ version = "1.15.0" }}\n'
+    assert bool(said("cpu-feature-missing", text, "import")) is lacks
+
+
+def test_a_project_with_wheels_for_linux_alone():
+    text = '[host]\nplatform = "{}"\n[package.pip]\nvllm = {{ version = "0.6.3" }}\n'
+    assert one("wheel-platform-mismatch", text.format("windows")).subject == "package.pip.vllm"
+    assert said("wheel-platform-mismatch", text.format("linux")) == []
+
+
 def test_a_distribution_for_newer_cpus():
     text = '[host]\ncpu_level = "{}"\n[os]\nid = "rhel"\nversion = "10.0"\n'
     assert "x86-64-v3" in one("cpu-feature-missing", text.format("x86-64-v2")).message
