@@ -14,6 +14,7 @@ from envlock.cli import options
 @options.environment
 @click.option("--all", "everything", is_flag=True, help="Show notes in full, and defects of rare uses.")
 @options.JSON
+@options.FORMAT
 @options.OUTPUT
 @options.MATRIX
 def command(
@@ -22,6 +23,7 @@ def command(
     prefix: str | None,
     everything: bool,
     as_json: bool,
+    form: str | None,
     output: str | None,
     matrix: tuple[str, ...],
 ) -> None:
@@ -32,12 +34,19 @@ def command(
     import envlock
     from envlock.cli.output import emit
 
+    form = options.chosen_format(form, as_json)
     stack = options.manifest_or_live(manifest, python, prefix)
     result = envlock.check(stack, matrix=matrix)
-    if as_json:
+    if form == "json":
         from envlock.reports import json
 
         emit(json.check(result, stack), output)
+    elif form in options.DOCUMENTS:
+        from envlock.reports import story
+        from envlock.reports.documents import document
+
+        told = story.of_check(result, stack, story.label(stack, manifest), everything=everything)
+        emit(document(told, form, everything=everything), output)
     else:
         from envlock.reports import text
 

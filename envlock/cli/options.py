@@ -20,6 +20,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schemas/report.schema.json)."
 )
+FORMATS = ("text", "json", "markdown", "html")
+DOCUMENTS = ("markdown", "html")
+"""Formats that are read elsewhere than in a terminal."""
+
+FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="text (the default), json, markdown for a pull request, or html: one file that needs nothing else.",
+)
 OUTPUT = click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of standard output.")
 
 
@@ -39,6 +49,13 @@ MATRIX = click.option(
     help="TOML file with further or changed matrix rows; repeatable. envlock-matrix.toml in the working folder "
     "counts without being named.",
 )
+
+
+def chosen_format(form: str | None, as_json: bool) -> str:
+    """Return what --format and its short form --json ask for together; text where neither was given."""
+    if as_json and form not in (None, "json"):
+        raise click.UsageError(f"--json is short for --format json; --format {form} was given too.")
+    return "json" if as_json else form or "text"
 
 
 def environment(function: F) -> F:

@@ -32,6 +32,7 @@ from envlock.cli import options
     "--fix-hint/--no-fix-hint", default=True, help="End with the command that takes the drift into the lock."
 )
 @options.JSON
+@options.FORMAT
 @options.OUTPUT
 @options.MATRIX
 def command(
@@ -49,6 +50,7 @@ def command(
     group: tuple[str, ...],
     fix_hint: bool,
     as_json: bool,
+    form: str | None,
     output: str | None,
     matrix: tuple[str, ...],
 ) -> None:
@@ -65,6 +67,7 @@ def command(
     from envlock.cli.output import emit
     from envlock.locks.reference import read
 
+    form = options.chosen_format(form, as_json)
     reference = read(lock)
     if reference is None and (extra or group):
         raise click.UsageError("--extra and --group choose parts of another tool's lock; this is a manifest.")
@@ -81,10 +84,21 @@ def command(
         assert locked is not None
         current = options.on_machine(current, against_machine, driver, gpu)
         result = envlock.verify(locked, current, matrix=matrix)
-    if as_json:
+    hint = None
+    if fix_hint and reference is not None:
+        hint = ("To bring the environment to the lock", reference.parse().remedy)
+    elif fix_hint and result.drift:
+        hint = ("To take this into the lock", f"envlock update {lock}")
+    if form == "json":
         from envlock.reports import json
 
         emit(json.verification(result), output)
+    elif form in options.DOCUMENTS:
+        from envlock.reports import story
+        from envlock.reports.documents import document
+
+        page = story.of_verification(result, locked, current, lock, story.label(current, against), hint)
+        emit(document(page, form), output)
     else:
         from envlock.reports import text
         from envlock.reports.style import safe
@@ -93,7 +107,7 @@ def command(
         if reference is not None:
             for each in result.unknown:
                 click.echo(f"note: not told: {safe(each.needs)}", err=True)
-            if fix_hint and result.problems:
-                told += f"to bring the environment to the lock: {safe(reference.parse().remedy)}\n"
+            if hint and result.problems:
+                told += f"{hint[0].lower()}: {safe(hint[1])}\n"
         emit(told, output)
     sys.exit(1 if result.problems else 0)

@@ -11,6 +11,7 @@ from envlock.rules.model import Evidence, Result, Severity, Unknown
 
 if TYPE_CHECKING:
     from envlock.compare.engine import Difference
+    from envlock.compare.groups import Grouping
     from envlock.locks.policy import Verification
     from envlock.manifest.model import Manifest
 
@@ -39,6 +40,22 @@ class ReportedFinding(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str = ""
 
 
+class ReportedGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Machines that are equal, and what sets them apart from the reference group."""
+
+    members: tuple[str, ...]
+    reference: bool
+    """True for the group that the others are compared with: the largest one."""
+    findings: tuple[ReportedFinding, ...] = ()
+    """What only this group has."""
+    causes: tuple[Cause, ...] = ()
+    """Proven ones of this group's own findings."""
+    changes: tuple[Change, ...] = ()
+    """From the reference group to this one."""
+    unobserved: tuple[Unseen, ...] = ()
+    """What a member could not see; side is its label."""
+
+
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """The object; keys that do not apply are left out."""
 
@@ -51,6 +68,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     changes: tuple[Change, ...] | None = None
     unobserved: tuple[Unseen, ...] | None = None
     unknown: tuple[Unknown, ...] | None = None
+    groups: tuple[ReportedGroup, ...] | None = None
 
 
 def check(result: Result, manifest: Manifest) -> str:
@@ -98,6 +116,22 @@ def verification(result: Verification) -> str:
             unknown=result.unknown,
         )
     )
+
+
+def groups(grouping: Grouping) -> str:
+    """Render the groups of three or more machines."""
+    reported = tuple(
+        ReportedGroup(
+            members=each.members,
+            reference=each.reference,
+            findings=tuple(_finding(finding) for finding in each.findings),
+            causes=each.causes,
+            changes=each.changes,
+            unobserved=each.unobserved,
+        )
+        for each in grouping.groups
+    )
+    return encode(Report(SCHEMA, "diff", grouping.verdict, unknown=grouping.unknown, groups=reported))
 
 
 def _finding(finding: Any, side: str = "") -> ReportedFinding:

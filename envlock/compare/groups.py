@@ -1,0 +1,190 @@
+"""Which of many machines are equal, and what sets each group apart from the majority."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from envlock.compare.engine import Difference, compare
+from envlock.compare.model import Cause, Change, Unseen
+from envlock.manifest.digest import _digest, digests
+from envlock.manifest.model import Manifest, to_plain
+from envlock.rules.model import Finding, Unknown
+
+if TYPE_CHECKING:
+    from envlock.matrix.loader import Matrix
+
+_WEIGHT = {"error": 100, "warning": 10, "note": 1}
+_REST = ("container", "environ")
+"""What a diff compares and no digest covers."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Machines that hold the same stack, and what sets them apart from the reference group."""
+
+    members: tuple[str, ...]
+    """Labels, in order."""
+    reference: bool
+    """True for the group that the others are compared with: the largest one."""
+    changes: tuple[Change, ...] = ()
+    """From the reference to this group, folded."""
+    causes: tuple[Cause, ...] = ()
+    """Differences that a finding of this group rests on, best first; only those that are proven."""
+    findings: tuple[Finding, ...] = ()
+    """What only this group has."""
+    unobserved: tuple[Unseen, ...] = ()
+    """What a member could not see; ``side`` is its label."""
+
+
+class Grouping(msgspec.Struct, frozen=True):
+    """What the comparison of many machines comes to; the reference group comes first, then the largest."""
+
+    groups: tuple[Group, ...]
+    unknown: tuple[Unknown, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Return "fine" where all machines are equal, else "problem"."""
+        return "problem" if len(self.groups) > 1 else "fine"
+
+    @property
+    def has_majority(self) -> bool:
+        """Tell whether the reference group holds more than half of the machines."""
+        return len(self.groups[0].members) * 2 > sum(len(group.members) for group in self.groups)
+
+
+class _Bucket:
+    """Machines of one content while they are being grouped: the first one stands for all."""
+
+    def __init__(self, label: str, manifest: Manifest, key: tuple[str, ...]) -> None:
+        self.members = {label: manifest}
+        self.manifest = manifest
+        self.key = key
+
+
+def group(machines: Sequence[tuple[str, Manifest]], matrix: Matrix) -> Grouping:
+    """Group labelled machines by content and compare each group with the largest.
+
+    The labels must differ from each other, and there must be at least one. The order of the machines has no
+    influence. Only groups are compared, not machines, so a thousand equal nodes cost little more than one.
+    """
+    buckets = _buckets(machines)
+    reference = _reference(buckets, matrix)
+    apart: dict[tuple[Change, ...], tuple[_Bucket, Difference]] = {}
+    for bucket in buckets:
+        if bucket is reference:
+            continue
+        difference = compare(reference.manifest, bucket.manifest, matrix, bad="theirs")
+        if not difference.changes:
+            # What was not seen, and who installed a package, sets nobody apart.
+            reference.members.update(bucket.members)
+        elif (same := _changes_key(difference.changes)) in apart:
+            apart[same][0].members.update(bucket.members)
+        else:
+            apart[same] = (bucket, difference)
+    return _grouping(reference, list(apart.values()))
+
+
+def _buckets(machines: Iterable[tuple[str, Manifest]]) -> list[_Bucket]:
+    found: dict[tuple[str, ...], _Bucket] = {}
+    for label, manifest in sorted(machines, key=lambda machine: machine[0]):
+        key = _content(manifest)
+        if key in found:
+            found[key].members[label] = manifest
+        else:
+            found[key] = _Bucket(label, manifest, key)
+    return sorted(found.values(), key=lambda bucket: (-len(bucket.members), bucket.key))
+
+
+def _content(manifest: Manifest) -> tuple[str, ...]:
+    """Return digests of everything that a diff compares; a manifest's own [digest] may be out of date."""
+    plain = to_plain(manifest)
+    rest = {section: plain.get(section) for section in _REST}
+    return (*digests(manifest).values(), _digest([rest, sorted(manifest.capture.unobserved)]))
+
+
+def _reference(buckets: Sequence[_Bucket], matrix: Matrix) -> _Bucket:
+    """Return the largest bucket; among equally large ones the one with the least wrong, then the least seen apart."""
+    largest = [bucket for bucket in buckets if len(bucket.members) == len(buckets[0].members)]
+    if len(largest) == 1:
+        return largest[0]
+    from envlock.rules.engine import run
+
+    def wrong(bucket: _Bucket) -> tuple[int, int, str]:
+        findings = run(bucket.manifest, matrix, try_fixes=False).findings
+        weight = sum(_WEIGHT[finding.severity or "error"] for finding in findings)
+        return (weight, len(bucket.manifest.capture.unobserved), min(bucket.members))
+
+    return min(largest, key=wrong)
+
+
+def _changes_key(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    # Values may be tables, which cannot be hashed; their canonical text can.
+    return tuple(
+        msgspec.structs.replace(
+            change,
+            before=msgspec.json.encode(change.before, order="sorted"),
+            after=msgspec.json.encode(change.after, order="sorted"),
+        )
+        for change in changes
+    )
+
+
+def _grouping(reference: _Bucket, apart: list[tuple[_Bucket, Difference]]) -> Grouping:
+    apart.sort(key=lambda pair: (-len(pair[0].members), min(pair[0].members)))
+    owners = Counter(
+        identity for _, difference in apart for identity in {_identity(f) for f in _findings(difference)}
+    )
+    groups = []
+    for bucket, difference in apart:
+        shared = {_identity(each.finding) for each in difference.findings if each.side == "mine"}
+        own = [each for each in _findings(difference) if _identity(each) not in shared]
+        groups.append(
+            Group(
+                members=tuple(sorted(bucket.members)),
+                reference=False,
+                changes=difference.changes,
+                causes=_own_causes(difference, own),
+                findings=tuple(each for each in own if owners[_identity(each)] == 1),
+                unobserved=_unobserved(bucket),
+            )
+        )
+    theirs = _only_the_reference(apart)
+    first = Group(tuple(sorted(reference.members)), True, findings=theirs, unobserved=_unobserved(reference))
+    unknown = {(each.rule, each.needs): each for _, difference in apart for each in difference.unknown}
+    return Grouping((first, *groups), tuple(unknown.values()))
+
+
+def _findings(difference: Difference) -> list[Finding]:
+    """Return what is wrong with the group that a difference leads to."""
+    return [each.finding for each in difference.findings if each.side == "theirs"]
+
+
+def _identity(finding: Finding) -> tuple[str, str]:
+    return (finding.rule, finding.subject)
+
+
+def _own_causes(difference: Difference, own: Sequence[Finding]) -> tuple[Cause, ...]:
+    """Return the proven causes of this group's own findings; a cause of the reference's is not this group's."""
+    rules = {finding.rule for finding in own}
+    return tuple(cause for cause in difference.causes if cause.proven and cause.rule in rules)
+
+
+def _only_the_reference(apart: Sequence[tuple[_Bucket, Difference]]) -> tuple[Finding, ...]:
+    """Return what is wrong with the reference group and with no other."""
+    if not apart:
+        return ()
+    elsewhere = {_identity(each) for _, difference in apart for each in _findings(difference)}
+    mine = [each.finding for each in apart[0][1].findings if each.side == "mine"]
+    return tuple(finding for finding in mine if _identity(finding) not in elsewhere)
+
+
+def _unobserved(bucket: _Bucket) -> tuple[Unseen, ...]:
+    return tuple(
+        Unseen(address, reason, label)
+        for label, manifest in sorted(bucket.members.items())
+        for address, reason in sorted(manifest.capture.unobserved.items())
+    )
