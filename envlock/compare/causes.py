@@ -17,7 +17,9 @@ import msgspec
 from envlock.compare.model import Cause, Change
 from envlock.manifest.address import covers, replace
 from envlock.manifest.model import Manifest
+from envlock.rules.engine import still_finds
 from envlock.rules.model import Finding
+from envlock.rules.stack import Stack
 
 if TYPE_CHECKING:
     from envlock.compare.symptoms import Symptoms
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 TRIALS = 120
 """Runs of a single rule for one finding at most, in the search for a minimal set."""
+
+FINDINGS = 20
+"""Findings that are put to the test at most: worst first, and a stack broken twenty times needs no more."""
 
 PROVEN = {"error": 1000, "warning": 600, "note": 250}
 TOUCHED = {"error": 420, "warning": 260, "note": 120}
@@ -41,7 +46,6 @@ class Suspect:
 
 def find_causes(
     bad: Manifest,
-    good: Manifest,
     changes: Sequence[Change],
     findings: Iterable[Finding],
     matrix: Matrix,
@@ -53,11 +57,33 @@ def find_causes(
 
     ``flipped`` says that the bad side is theirs: a change's "before" is then the good value.
     """
-    groups = _groups(changes)
+    trial = Trial(bad, _groups(changes), matrix, flipped)
     suspects: list[Suspect] = []
-    for finding in findings:
-        suspects += _explain(bad, finding, groups, matrix, symptoms, flipped)
+    for finding in list(findings)[:FINDINGS]:
+        suspects += _explain(trial, finding, symptoms)
     return suspects
+
+
+class Trial:
+    """The bad side with differences reverted on paper; each set of them is put together once."""
+
+    def __init__(self, bad: Manifest, groups: dict[str, list[Change]], matrix: Matrix, flipped: bool) -> None:
+        self.groups = groups
+        self._bad = bad
+        self._matrix = matrix
+        self._flipped = flipped
+        self._stacks: dict[tuple[str, ...], Stack | None] = {}
+
+    def cures(self, roots: Sequence[str], finding: Finding) -> bool:
+        """Tell whether reverting these root changes, and what follows them, removes a finding."""
+        key = tuple(roots)
+        if key not in self._stacks:
+            reverted = _reverted(
+                self._bad, (each for root in roots for each in self.groups[root]), self._flipped
+            )
+            self._stacks[key] = Stack(reverted) if reverted is not None else None
+        stack = self._stacks[key]
+        return stack is not None and not still_finds(stack, self._matrix, finding)
 
 
 def _groups(changes: Sequence[Change]) -> dict[str, list[Change]]:
@@ -76,23 +102,14 @@ def _reverted(bad: Manifest, changes: Iterable[Change], flipped: bool) -> Manife
         return None
 
 
-def _explain(
-    bad: Manifest,
-    finding: Finding,
-    groups: dict[str, list[Change]],
-    matrix: Matrix,
-    symptoms: Symptoms | None,
-    flipped: bool,
-) -> list[Suspect]:
-    from envlock.rules.engine import still_finds
-
+def _explain(trial: Trial, finding: Finding, symptoms: Symptoms | None) -> list[Suspect]:
+    groups = trial.groups
     severity = finding.severity or "error"
     told = _told(finding, symptoms)
     addresses = [finding.subject, *(each.address for each in finding.evidence)]
 
-    def cured(roots: Iterable[str]) -> bool:
-        reverted = _reverted(bad, (change for root in roots for change in groups[root]), flipped)
-        return reverted is not None and not still_finds(reverted, matrix, finding)
+    def cured(roots: Sequence[str]) -> bool:
+        return trial.cures(roots, finding)
 
     near = [
         root for root, group in groups.items() if any(_touches(each.address, addresses) for each in group)

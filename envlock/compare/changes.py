@@ -45,10 +45,15 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
     """Return the addresses whose values differ, by DeepDiff over the canonical facts."""
     if before == after:
         return set()
+    import msgspec
     from deepdiff import DeepDiff
 
-    # Values nested in a fact are compared as a whole afterwards, so the first level is all that is asked.
-    tree = DeepDiff(dict(before), dict(after), view="tree", threshold_to_diff_deeper=0)
+    # Each fact as canonical text: what differs inside one is looked at afterwards, only where it does.
+    one, two = (
+        {address: msgspec.json.encode(value, order="sorted").decode() for address, value in side.items()}
+        for side in (before, after)
+    )
+    tree = DeepDiff(one, two, view="tree", threshold_to_diff_deeper=0)
     return {str(level.path(output_format="list")[0]) for levels in tree.values() for level in levels}
 
 

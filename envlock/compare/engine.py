@@ -76,10 +76,14 @@ def compare(
         lines = log.splitlines() if isinstance(log, str) else log
         symptoms = read_symptoms(lines, found, matrix)
     suspects: list[Suspect] = []
-    for side, one, two in (("mine", mine, theirs), ("theirs", theirs, mine)):
+    for side, one in (("mine", mine), ("theirs", theirs)):
         if failing in (None, side):
-            own = [each.finding for each in sided if each.side == side and not each.shared]
-            suspects += find_causes(one, two, found, own, matrix, symptoms, flipped=side == "theirs")
+            own = [
+                each.finding
+                for each in sided
+                if each.side == side and not each.shared and each.finding.breaks
+            ]
+            suspects += find_causes(one, found, own, matrix, symptoms, flipped=side == "theirs")
     suspects += rank_unexplained(found, mine, theirs, symptoms)
     unknown = {(each.rule, each.needs): each for result in results.values() for each in result.unknown}
     return Difference(

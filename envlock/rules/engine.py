@@ -154,9 +154,8 @@ def identities(findings: Iterable[Finding]) -> set[tuple[str, str]]:
     return {_identity(finding) for finding in findings}
 
 
-def still_finds(manifest: Manifest, matrix: Matrix, finding: Finding) -> bool:
-    """Tell whether a finding's own rule still finds it in a changed manifest."""
-    stack = Stack(manifest)
+def still_finds(stack: Stack, matrix: Matrix, finding: Finding) -> bool:
+    """Tell whether a finding's own rule still finds it in a changed stack."""
     return any(
         isinstance(outcome, Finding) and outcome.subject == finding.subject
         for outcome in find_rule(finding.rule).check(stack, matrix)

@@ -49,6 +49,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Set by the engine, as are severity and layer where the rule leaves its defaults."""
     severity: Severity | Literal[""] = ""
     layer: str = ""
+    breaks: bool = True
+    """False for what is worth knowing and breaks nothing: never named as a cause."""
     quiet: bool = False
     """True for a defect of a rare use: told where a difference or an error text points to it, else counted."""
     rank: int = 0

@@ -43,6 +43,7 @@ def python_end_of_life(stack: Stack, matrix: Matrix) -> Outcome:
         message=f"Python {python.version} gets no security fixes since {row['end_of_life']}",
         evidence=(Evidence("python.version", python.version),),
         source=row["source"],
+        breaks=False,
         rank=9,
     )
 
