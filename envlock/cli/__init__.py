@@ -20,6 +20,7 @@ COMMANDS = {
     "diff": "Say what differs between two stacks, and which difference is to blame.",
     "explain": "Say what a rule means, or what an error in a log points to.",
     "matrix": "Show and search the compatibility data, with its sources.",
+    "export": "Write the packages back into a format that installers read.",
     "import": "Read a pasted bug report (collect_env, pip freeze ...) into a manifest.",
     "probe": "Print a script that records a machine without envlock on it.",
     "update": "Take the drift into a lock, keeping its comments and policy.",

@@ -1,0 +1,28 @@
+"""Back into the formats that installers read: a manifest's packages, and a note for each that a format can't hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from envlock.locks.export.model import Exported, Files
+from envlock.manifest.model import Manifest
+
+FORMATS = {
+    "conda-lock": "conda_lock",
+    "pylock": "pylock",
+    "requirements": "requirements",
+    "environment-yml": "environment_yml",
+    "conda-explicit": "conda_explicit",
+    "cyclonedx": "cyclonedx",
+    "dockerfile": "dockerfile",
+}
+"""Format to its module."""
+
+
+def export(manifest: Manifest, kind: str, files: Files) -> Exported:
+    """Write a manifest's packages in a format; ``files`` tells what a manifest does not hold. Raises EnvlockError."""
+    write: Callable[[Manifest, Files], Exported] = import_module(
+        f"envlock.locks.export.{FORMATS[kind]}"
+    ).write
+    return write(manifest, files)
