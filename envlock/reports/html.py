@@ -405,7 +405,8 @@ def _equal_row(address: str, value: Any, held: Sequence[Mapping[str, Any]]) -> s
 
 def _table(sides: Sequence[Side], rows: str, caption: str, *, equal: bool = False) -> str:
     if equal:
-        heads = f'<th scope="col"{' colspan="2"' if len(sides) > 1 else ""}>Value</th>'
+        span = ' colspan="2"' if len(sides) > 1 else ""
+        heads = f'<th scope="col"{span}>Value</th>'
     else:
         heads = "".join(f'<th scope="col">{_text(side.name)}</th>' for side in sides)
     kind = "pair" if len(sides) > 1 else "single"
