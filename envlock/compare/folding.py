@@ -133,16 +133,18 @@ def _fold_requirements(
                 follower = prefix + wanted.name
                 if follower == address or follower not in by_address or follower in roots:
                     continue
-                if _forced(wanted.name, wanted.specifier, other) and not _leads_to(roots, address, follower):
+                if _forced(wanted.name, wanted.specifier, manifest, other) and not _leads_to(
+                    roots, address, follower
+                ):
                     roots[follower] = address
 
 
-def _forced(name: str, bounds: str, other: Manifest) -> bool:
-    """Tell whether the other side's version would not have done."""
-    package = other.package.pip.get(name)
-    if package is None:
-        return True
-    return bool(bounds) and matches(package.version, bounds) is False
+def _forced(name: str, bounds: str, own: Manifest, other: Manifest) -> bool:
+    """Tell whether a requirement is met on its own side and would not have been by the other side's version."""
+    here, there = own.package.pip.get(name), other.package.pip.get(name)
+    if here is None or (bounds and matches(here.version, bounds) is not True):
+        return False
+    return there is None or (bool(bounds) and matches(there.version, bounds) is False)
 
 
 def _leads_to(roots: dict[str, str], address: str, follower: str) -> bool:

@@ -59,6 +59,7 @@ def specifier(text: str) -> SpecifierSet | None:
         return None
 
 
+@lru_cache(maxsize=1 << 16)
 def matches(text: str | None, wanted: str) -> bool | None:
     """Tell whether a version lies in a PEP 440 specifier, pre-releases counted; None where it can't be told.
 
