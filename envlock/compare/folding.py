@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from envlock.compare.model import Change
-from envlock.manifest.model import Manifest
+from envlock.manifest.model import Manifest, PipPackage
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import matches
 
@@ -126,25 +126,40 @@ def _fold_requirements(
         if not address.startswith(prefix):
             continue
         name = address[len(prefix) :]
-        for manifest, other in ((mine, theirs), (theirs, mine)):
-            for wanted in map(parse_requirement, manifest.requires.get(name, ())):
-                if wanted is None:
-                    continue
-                follower = prefix + wanted.name
-                if follower == address or follower not in by_address or follower in roots:
-                    continue
-                if _forced(wanted.name, wanted.specifier, manifest, other) and not _leads_to(
-                    roots, address, follower
-                ):
-                    roots[follower] = address
+        bounds = (_bounds(mine, name), _bounds(theirs, name))
+        for wanted in bounds[0].keys() | bounds[1].keys():
+            follower = prefix + wanted
+            if follower == address or follower not in by_address or follower in roots:
+                continue
+            pulled = _pulled_along(wanted, mine, theirs, bounds[0].get(wanted), bounds[1].get(wanted))
+            if pulled and not _leads_to(roots, address, follower):
+                roots[follower] = address
 
 
-def _forced(name: str, bounds: str, own: Manifest, other: Manifest) -> bool:
-    """Tell whether a requirement is met on its own side and would not have been by the other side's version."""
-    here, there = own.package.pip.get(name), other.package.pip.get(name)
-    if here is None or (bounds and matches(here.version, bounds) is not True):
+def _bounds(manifest: Manifest, name: str) -> dict[str, str]:
+    """Return what a package requires: name -> specifier."""
+    found = map(parse_requirement, manifest.requires.get(name, ()))
+    return {each.name: each.specifier for each in found if each is not None}
+
+
+def _pulled_along(name: str, mine: Manifest, theirs: Manifest, ours: str | None, other: str | None) -> bool:
+    """Tell whether a package had to move: each side meets its own requirement, and one not the other's."""
+    one, two = mine.package.pip.get(name), theirs.package.pip.get(name)
+    meets = [_meets(one, ours), _meets(two, other)]
+    if False in meets:
         return False
-    return there is None or (bool(bounds) and matches(there.version, bounds) is False)
+    if one is None or two is None:
+        # It came, or went, with the one that asks for it.
+        return (ours is None) == (one is None) and (other is None) == (two is None)
+    if None in meets:
+        return False
+    return _meets(two, ours) is False or _meets(one, other) is False
+
+
+def _meets(package: PipPackage | None, bounds: str | None) -> bool | None:
+    if package is None or bounds is None:
+        return None
+    return True if not bounds else matches(package.version, bounds)
 
 
 def _leads_to(roots: dict[str, str], address: str, follower: str) -> bool:
