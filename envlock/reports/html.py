@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.reports import html_parts
 from envlock.reports import story as told
+from envlock.reports.story import Link
 from envlock.reports.style import safe, show
 
 if TYPE_CHECKING:
     from envlock.compare.groups import Group, Grouping
     from envlock.compare.model import Cause, Change
-    from envlock.reports.story import Layer, Link, Root, Side, Story, Told
+    from envlock.reports.story import Layer, Root, Side, Story, Told
     from envlock.rules.model import Finding
 
 CAUSES_SHOWN = 3
@@ -34,12 +35,15 @@ _LINK = re.compile(r"https://[A-Za-z0-9./?=_~%#:+&;,-]+\Z")
 def page(story: Story) -> str:
     """Render a check, a verify or a diff."""
     parts = [*_answer(story)]
+    if story.command != "diff":
+        parts += _own_findings(story)
     if story.drawn:
         parts += _stack(story)
     elif story.changes:
         rows = "".join(_root_rows(told.roots(story.changes), story.sides))
         parts += ["<h2>What moved</h2>", _table(story.sides, rows, "Facts that differ")]
-    parts += ['<div class="tail">', *_findings(story), *_unseen(story), *_unknown(story), "</div>"]
+    tail = [*_findings(story), *_unseen(story), *_unknown(story)]
+    parts += ['<div class="tail">', *tail, "</div>"] if tail else []
     return _document(f"envlock {story.command}", story.title, story.lead, parts)
 
 
@@ -115,15 +119,12 @@ def _search() -> str:
     )
 
 
-def _section(title: str, body: Sequence[str], *, paper: bool = False, is_open: bool = False) -> list[str]:
+def _section(title: str, body: Sequence[str], *, paper: bool = False) -> list[str]:
     """Fold a section; ``paper`` unfolds it in print."""
     if not body:
         return []
     classes = "section paper" if paper else "section"
-    start = (
-        f'<details class="{classes}"{" open" if is_open else ""}><summary><h2>{_text(title)}</h2></summary>'
-    )
-    return [start, *body, "</details>"]
+    return [f'<details class="{classes}"><summary><h2>{_text(title)}</h2></summary>', *body, "</details>"]
 
 
 # ---- the answer --------------------------------------------------------------------------------------
@@ -166,11 +167,12 @@ def _cause(each: Told, story: Story) -> Iterator[str]:
 
 
 def _moved(cause: Cause, sides: Sequence[Side]) -> str:
+    arrow = '<span class="arrow" aria-hidden="true">→</span> '
     cells = [
-        f'<span><span class="who">{_text(side.name)}</span> <code>{_value(value)}</code></span>'
-        for side, value in zip(sides, (cause.before, cause.after), strict=True)
+        f'<span>{arrow if place else ""}<span class="who">{_text(side.name)}</span> <code>{_value(value)}</code></span>'
+        for place, (side, value) in enumerate(zip(sides, (cause.before, cause.after), strict=True))
     ]
-    return f'<p class="moved">{cells[0]} <span class="arrow" aria-hidden="true">→</span> {cells[1]}</p>'
+    return f'<p class="moved">{" ".join(cells)}</p>'
 
 
 def _chain(each: Told, story: Story) -> Iterator[str]:
@@ -258,9 +260,25 @@ def _head(side: Side, bad: str) -> str:
     return f'<span>{_text(side.label)}{fails}<span class="who">{_text(what)}</span></span>'
 
 
-def _linked(story: Story) -> Told | None:
-    """Return the cause whose chain is drawn: the first that a finding explains."""
-    return next((each for each in story.causes if each.cause.proven and each.finding), None)
+class _Line(NamedTuple):
+    """The chain that is drawn beside the layers: where it starts, what moved with that, and the facts it joins."""
+
+    origin: str
+    addresses: tuple[str, ...]
+    links: tuple[Link, ...]
+
+
+def _linked(story: Story) -> _Line | None:
+    """Return the chain of the first proven cause; in a check, that of the gravest finding."""
+    for each in story.causes:
+        if each.cause.proven and each.finding:
+            return _Line(each.cause.address, each.cause.addresses, each.links)
+    if story.command == "check" and story.findings and story.findings[0][1].severity != "note":
+        finding = story.findings[0][1]
+        links = (told.Link(each.address, each.value, None) for each in finding.evidence)
+        others = tuple(link for link in links if link.address != finding.subject)
+        return _Line(finding.subject, (finding.subject,), others)
+    return None
 
 
 def _marks(story: Story) -> dict[str, str]:
@@ -268,8 +286,9 @@ def _marks(story: Story) -> dict[str, str]:
     first = _linked(story)
     if first is None:
         return {}
-    origin = told.layer_of(first.cause.address)
-    touched = {told.layer_of(address) for address in (first.cause.address, *(k.address for k in first.links))}
+    origin = told.layer_of(first.origin)
+    touched = {told.layer_of(address) for address in first.addresses}
+    touched |= {told.layer_of(link.address) for link in first.links}
     places = [place for place, layer in enumerate(told.LAYERS) if layer in touched]
     marks = {}
     for place in range(places[0], places[-1] + 1) if places else ():
@@ -301,7 +320,9 @@ def _layer(
     else:
         words = told.summary(layer, held[0], story.sides[0].manifest)
         both = "the same on both sides · " if len(held) > 1 else ""
-        yield f'<div class="slab both"><p>{both}{_text(words)}</p></div>'
+        line = _linked(story) if len(held) == 1 else None
+        kind = "fails" if line and told.layer_of(line.origin) is layer else "both"
+        yield f'<div class="slab {kind}"><p>{both}{_text(words)}</p>{_ties(layer, story)}</div>'
     yield '</summary><div class="facts">'
     yield from _facts(layer, story, held, roots, unseen)
     yield "</div></details>"
@@ -310,9 +331,8 @@ def _layer(
 def _slab(
     layer: Layer, side: Side, held: Mapping[str, Any], roots: Sequence[Root], place: int, story: Story
 ) -> str:
-    hot = {address for each in story.causes if each.cause.proven for address in each.cause.addresses}
-    is_cause = any(root.change.address in hot for root in roots)
-    fails = is_cause and side.role == (story.bad or side.role)
+    hot = _blamed(story, side)
+    fails = any(root.change.address in hot for root in roots)
     if not held:
         reasons = "; ".join(told.unseen_in(layer, side.manifest).values())
         kind = "unseen" if reasons else "differs"
@@ -325,12 +345,46 @@ def _slab(
         value = root.change.after if place else root.change.before
         name = told.within(root.change.address)
         heat = ' class="hot"' if fails and root.change.address in hot else ""
-        rows.append(f"<dt>{_text(name)}</dt><dd{heat}>{_value(_short(value))}</dd>")
+        rows.append(f"<dt>{_text(name)}</dt><dd{heat}>{_value(_brief(value))}</dd>")
     listed = f"<dl>{''.join(rows)}</dl>" if layer.key != "gpu" and rows else ""
     left = len(roots) - len(shown)
     more = f"<p>and {left:,} more that differ</p>" if left > 0 else ""
     kind = "fails" if fails else "differs" if roots else ""
-    return f'<div class="slab {kind}"><p>{_text(words)}</p>{listed}{more}</div>'
+    # What differs says more than what the layer is, except where there is too much of it to be said.
+    head = "" if listed and layer.key not in ("package", "environ") else f"<p>{_text(words)}</p>"
+    return f'<div class="slab {kind}">{head}{listed}{more}{_ties(layer, story, side)}</div>'
+
+
+def _blamed(story: Story, side: Side) -> set[str]:
+    """Return the addresses that a proven cause names, where the finding that it explains stands on this side."""
+    own = {(finding.rule, finding.subject) for role, finding in story.findings if role in ("", side.role)}
+    return {
+        address
+        for each in story.causes
+        if each.cause.proven and each.finding and (each.finding.rule, each.finding.subject) in own
+        for address in each.cause.addresses
+    }
+
+
+def _ties(layer: Layer, story: Story, side: Side | None = None) -> str:
+    """Name the facts of a layer that the drawn chain runs through although they did not change."""
+    first = _linked(story)
+    if first is None or (side is not None and side.role != story.bad):
+        return ""
+    meets = ", which the cause meets" if len(story.sides) > 1 else ""
+    ties = [
+        f'<p class="tie">{_text(told.within(link.address))} {_value(_short(link.value))}{meets}</p>'
+        for link in first.links
+        if link.change is None and told.layer_of(link.address) is layer
+    ]
+    return "".join(ties[:FACTS_IN_SLAB])
+
+
+def _brief(value: Any) -> Any:
+    """Say the copies of a library by their versions; where they lie is in the layer's table."""
+    if isinstance(value, list) and all(isinstance(each, dict) and each.get("version") for each in value):
+        return _short([each["version"] for each in value])
+    return _short(value)
 
 
 def _short(value: Any) -> Any:
@@ -420,9 +474,24 @@ def _table(sides: Sequence[Side], rows: str, caption: str, *, equal: bool = Fals
 
 
 def _findings(story: Story) -> list[str]:
-    if story.command == "diff":
-        return _section(f"Findings of the rules ({len(story.findings)})", _finding_list(story))
-    return _section(f"Findings ({len(story.findings)})", _finding_list(story), paper=True, is_open=True)
+    if story.command != "diff":
+        return []
+    return _section(f"Findings of the rules ({len(story.findings)})", _finding_list(story))
+
+
+def _own_findings(story: Story) -> Iterator[str]:
+    """Yield the findings of a check or verify: errors and warnings in full, notes folded."""
+    graver = [finding for _, finding in story.findings if finding.severity != "note"]
+    notes = [finding for _, finding in story.findings if finding.severity == "note"]
+    if graver:
+        yield "<h2>What is wrong</h2>"
+    for finding in graver:
+        kind = " proven" if finding.severity == "error" else ""
+        yield f'<section class="card{kind}">{_finding(finding, fixes=True)}</section>'
+    if notes:
+        items = "".join(f"<li>{_finding(note, fixes=True)}</li>" for note in notes)
+        yield f'<details class="fold paper"><summary>{told.plural(len(notes), "note")}</summary>'
+        yield f'<ul class="list">{items}</ul></details>'
 
 
 def _finding_list(story: Story) -> list[str]:
@@ -437,7 +506,7 @@ def _finding_list(story: Story) -> list[str]:
     return ['<ul class="list">', *items, "</ul>"]
 
 
-def _finding(finding: Finding, who: str = "") -> str:
+def _finding(finding: Finding, who: str = "", *, fixes: bool = False) -> str:
     severity = finding.severity or "error"
     evidence = "".join(
         f'<tr><th scope="row">{_text(each.address)}</th><td>{_value(each.value)}</td></tr>'
@@ -450,10 +519,11 @@ def _finding(finding: Finding, who: str = "") -> str:
         else ""
     )
     where = f'<span class="who">{_text(who)}</span> ' if who else ""
-    fixes = "".join(f"<p><strong>Fix:</strong> {_text(fix.message)}</p>" for fix in finding.fixes if not who)
+    # Only a check tries its fixes on paper; what was not tried is not advised.
+    advice = "".join(f"<p><strong>Fix:</strong> {_text(fix.message)}</p>" for fix in finding.fixes if fixes)
     return (
-        f'<div class="finding"><p>{_mark(severity, severity)} {where}{_text(finding.message)} '
-        f'<span class="who">{_code(finding.rule)}{_source(finding)}</span></p>{fixes}{table}</div>'
+        f'<div class="finding"><p>{_mark(severity, severity)} {where}{_text(finding.message)}</p>'
+        f'<p class="who">{_code(finding.rule)}{_source(finding)}</p>{advice}{table}</div>'
     )
 
 
@@ -484,7 +554,7 @@ def _unknown(story: Story) -> list[str]:
 
 
 def _group(place: int, group: Group, grouping: Grouping) -> Iterator[str]:
-    yield f"<h2>{place}. {_text(told.group_title(group, grouping))}</h2>"
+    yield f"<h2>Group {place}: {_text(told.group_title(group, grouping))}</h2>"
     yield f'<section class="card{" proven" if group.causes else ""}">'
     yield f'<p class="people">{_text(told.members(group.members, MEMBERS_SHOWN))}</p>'
     if len(group.members) > MEMBERS_SHOWN:

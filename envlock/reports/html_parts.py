@@ -61,10 +61,10 @@ h3 { margin: 0; font: 600 .9375rem/1.4 var(--sans); }
 .chain { margin: 1.1rem 0 0; padding: 0; list-style: none; font: .9375rem/1.5 var(--sans); }
 .chain li { position: relative; padding: 0 0 .85rem 1.6rem; }
 .chain li:last-child { padding-bottom: 0; }
-.chain li::before { content: ""; position: absolute; left: .3rem; top: .42rem; width: .7rem; height: .7rem;
+.chain li::before { content: ""; position: absolute; left: 4px; top: .3rem; width: 12px; height: 12px;
   border: 2px solid var(--cause); border-radius: 50%; background: var(--sheet); }
 .chain li.root::before { background: var(--cause); }
-.chain li::after { content: ""; position: absolute; left: calc(.65rem - 1px); top: 1.12rem; bottom: -.42rem;
+.chain li::after { content: ""; position: absolute; left: 9px; top: calc(.3rem + 12px); bottom: -.3rem;
   width: 2px; background: var(--cause); }
 .chain li:last-child::after { content: none; }
 .chain li.end::before { border-radius: 2px; }
@@ -73,12 +73,13 @@ h3 { margin: 0; font: 600 .9375rem/1.4 var(--sans); }
 .stack { position: relative; }
 .heads, .layer > summary { display: grid; grid-template-columns: 10.5rem 1fr 1fr; gap: 0 .6rem; }
 .one .heads, .one .layer > summary { grid-template-columns: 10.5rem 1fr; }
-.heads { margin: 0 0 .4rem; padding-left: 1.75rem; font: 600 .8125rem/1.4 var(--sans); }
+.heads { margin: 0 0 .4rem; padding-left: 1.75rem; font: 600 .875rem/1.6 var(--sans); }
 .heads .who { display: block; font-weight: 400; }
 .layer { position: relative; padding-left: 1.75rem; margin-bottom: .3rem; }
 .layer > summary { align-items: stretch; cursor: pointer; list-style: none; border-radius: .4rem; }
 .layer > summary::-webkit-details-marker { display: none; }
-.layer h3 { display: flex; align-items: center; gap: .4rem; font-size: .875rem; }
+.layer h3 { display: flex; align-items: center; align-self: start; gap: .4rem; padding-top: .55rem;
+  font-size: .875rem; }
 .layer h3::before { content: ""; flex: none; width: .4rem; height: .4rem; border: solid var(--soft);
   border-width: 0 1.5px 1.5px 0; transform: rotate(-45deg); transition: transform .12s; }
 .layer[open] > summary h3::before { transform: rotate(45deg); }
@@ -90,22 +91,23 @@ h3 { margin: 0; font: 600 .9375rem/1.4 var(--sans); }
 .slab p { margin: 0; }
 .slab.differs { border-color: var(--edge); background: var(--sheet); color: var(--ink); }
 .slab.fails { border: 2px solid var(--cause); padding: calc(.55rem - 1px) calc(.8rem - 1px);
-  background: var(--cause-tint); }
+  background: var(--cause-tint); color: var(--ink); }
+.slab .tie { color: var(--cause); }
 .slab.unseen { border-style: dashed; background: transparent; }
 .slab dl { display: grid; grid-template-columns: minmax(0, auto) minmax(0, 1fr); gap: .1rem .6rem; margin: .3rem 0 0; }
 .slab dt { color: var(--soft); }
 .slab dd { margin: 0; font: .8125rem/1.5 var(--mono); }
 .slab .hot { color: var(--cause); font-weight: 600; }
-.rail::before { content: ""; position: absolute; left: calc(.65rem - 1px); width: 2px; top: 0; bottom: -.3rem;
+.rail::before { content: ""; position: absolute; left: 9px; width: 2px; top: 0; bottom: -.3rem;
   background: var(--cause); }
-.rail.first::before { top: 1.3rem; }
-.rail.last::before { bottom: auto; height: 1.3rem; }
+.rail.first::before { top: calc(.55rem + 8px); }
+.rail.last::before { bottom: auto; height: calc(.55rem + 8px); }
 .rail.first.last::before { content: none; }
-.linked::after { content: ""; position: absolute; left: .3rem; top: .95rem; width: .7rem; height: .7rem;
+.linked::after { content: ""; position: absolute; left: 4px; top: calc(.55rem + 4px); width: 12px; height: 12px;
   border: 2px solid var(--cause); border-radius: 50%; background: var(--page); }
 .linked.origin::after { background: var(--cause); }
 
-.facts { margin: .5rem 0 1rem; }
+.facts { padding: .4rem 0 1rem; }
 table { width: 100%; border-collapse: collapse; table-layout: fixed; font: .8125rem/1.5 var(--sans); }
 caption { padding: .4rem 0; text-align: left; color: var(--soft); }
 th, td { padding: .32rem .6rem .32rem 0; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
@@ -128,9 +130,10 @@ tr.equal th, tr.equal td { color: var(--soft); }
 .list > li { padding: .45rem 0; }
 .list > li + li { border-top: 1px solid var(--rule); }
 .finding { font: .9375rem/1.5 var(--sans); }
-.finding p { margin: .2rem 0; }
+.finding p, .card .finding p { margin: .2rem 0; }
+.card > :first-child { margin-top: 0; }
 
-.search { margin: 0 0 1.1rem; }
+.search { margin: 1.5rem 0 1.1rem; }
 .search label { display: block; margin-bottom: .25rem; font: 600 .8125rem/1.4 var(--sans); }
 .search input { width: 100%; max-width: 26rem; padding: .5rem .7rem; color: var(--ink); background: var(--sheet);
   border: 1px solid var(--edge); border-radius: .4rem; font: .9375rem/1.4 var(--sans); }
@@ -159,10 +162,10 @@ tr.equal th, tr.equal td { color: var(--soft); }
   .heads, .layer { padding-left: 1.35rem; }
   .layer { margin-bottom: .7rem; }
   .rail::before { bottom: -.7rem; }
-  .rail.first::before { top: .7rem; }
-  .rail.last::before { height: .7rem; }
-  .linked::after { top: .25rem; }
-  .layer h3 { grid-column: 1 / -1; }
+  .rail.first::before { top: 10px; }
+  .rail.last::before { height: 10px; }
+  .linked::after { top: 4px; }
+  .layer h3 { grid-column: 1 / -1; padding-top: 0; }
   .slab { padding: .45rem .6rem; }
   .slab.fails { padding: calc(.45rem - 1px) calc(.6rem - 1px); }
   .slab.both { text-align: left; }
@@ -172,6 +175,7 @@ tr.equal th, tr.equal td { color: var(--soft); }
   .pair tbody tr { display: grid; grid-template-columns: 1fr 1fr; padding: .35rem 0; border-top: 1px solid var(--rule); }
   .pair tbody th { grid-column: 1 / -1; }
   .pair tbody th, .pair tbody td { border: 0; padding: .05rem .6rem .05rem 0; }
+  .pair tbody tr.follows th { padding-left: 1.1rem; }
   .pair td[colspan] { grid-column: 1 / -1; }
   .pair td[data-side]::before { content: attr(data-side); display: block; color: var(--soft);
     font: .75rem/1.4 var(--sans); }

@@ -35,7 +35,7 @@ LAYERS = (
     Layer("library", "Native libraries", ("library",)),
     Layer("python", "Python", ("python",)),
     Layer("framework", "Frameworks", ("framework",)),
-    Layer("package", "Packages", ("package",)),
+    Layer("package", "Packages", ("package", "requires")),
     Layer("environ", "Environment", ("environ",)),
 )
 """The stack, from what everything rests on to what rests on it."""
@@ -313,7 +313,7 @@ def group_title(group: Group, grouping: Grouping) -> str:
     if len(grouping.groups) == 1:
         return plural(len(group.members), "machine")
     if grouping.has_majority:
-        return f"the majority, {len(group.members)} of {machines}"
+        return f"the majority, {len(group.members):,} of {machines:,}"
     return f"{plural(len(group.members), 'machine')} that the others are compared with"
 
 
