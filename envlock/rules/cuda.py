@@ -459,6 +459,33 @@ def cuda_library_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
                 severity=_shadow_severity(shadow, library),
                 rank=0 if library == "nvjitlink" else 1,
             )
+    yield from _older_nvjitlink(stack)
+
+
+def _older_nvjitlink(stack: Stack) -> Iterator[Finding]:
+    """Find an nvJitLink from elsewhere that is older than the CUDA of the framework that loads it.
+
+    Its symbols carry the minor (__nvJitLinkComplete_12_4), so an older one lacks what cuSPARSE asks for,
+    whether or not the framework's own copy was recorded as well.
+    """
+    copies = stack.libraries("nvjitlink")
+    for framework in dict.fromkeys(name for copy in copies for name in copy.used_by):
+        build, winners = stack.build(framework), used(stack, "nvjitlink", framework)
+        if build is None or not build.cuda or len(winners) != 1 or comes_with(winners[0], framework):
+            continue
+        have, want = series(winners[0].version), series(build.cuda)
+        recorded = any(comes_with(copy, framework) for copy in copies)
+        if recorded or not have or have[0] != want[0] or have >= want or "." not in build.cuda:
+            continue
+        yield Finding(
+            subject="library.nvjitlink",
+            message=f"{framework} loads nvjitlink {where(winners[0])}, which is older than its CUDA {build.cuda}",
+            evidence=(
+                *library_evidence(stack, "nvjitlink", winners[0]),
+                *_built_with(framework, stack),
+            ),
+            source="ld.so(8), search order of shared objects; pytorch/pytorch issue 141063",
+        )
 
 
 def _shadow_severity(shadow: Shadow, library: str) -> Severity:

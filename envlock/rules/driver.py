@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,23 +25,43 @@ class Need(NamedTuple):
     address: str
     what: str
     """In words: "torch 2.4.0+cu124"."""
-    origin: tuple[str, ...]
-    """Addresses that move along when it is replaced."""
+    project: str = ""
+    """The framework, where it is one."""
+    likely: bool = False
+    """True for what the index's default build needs, where the build itself is not stated."""
 
 
-def cuda_needs(stack: Stack) -> list[Need]:
+FRAMEWORKS = ("torch", "tensorflow", "jax", "onnxruntime", "cupy", "paddle")
+"""Frameworks whose builds spell out their CUDA where only a package is recorded."""
+
+
+def cuda_needs(stack: Stack, matrix: Matrix) -> list[Need]:
     """Return the CUDA runtimes in use: of each framework, else of the effective cudart."""
     needs = []
-    for name, framework in stack.frameworks.items():
-        if framework.cuda:
-            label = f"{name} {framework.version}" if framework.version else name
-            needs.append(Need(framework.cuda, f"framework.{name}.cuda", label, (f"framework.{name}",)))
+    for name in dict.fromkeys([*stack.frameworks, *FRAMEWORKS]):
+        build = stack.build(name)
+        if build is not None and build.cuda and "." in build.cuda:
+            address = build.facts[0][0] if build.facts else f"framework.{name}.cuda"
+            needs.append(Need(build.cuda, address, build.label, name))
     if needs:
         return needs
     for library in stack.libraries("cudart"):
         if library.version and (library.used_by or len(stack.libraries("cudart")) == 1):
-            needs.append(Need(library.version, "library.cudart", "the CUDA runtime", ("library.cudart",)))
-    return needs
+            needs.append(Need(library.version, "library.cudart", "the CUDA runtime"))
+    return needs or _likely_need(stack, matrix)
+
+
+def _likely_need(stack: Stack, matrix: Matrix) -> list[Need]:
+    """Return what PyPI's build of a torch release needs, where a paste states the release and nothing else."""
+    torch = stack.pip("torch")
+    if not stack.partial or torch is None or not torch.version or "+" in torch.version:
+        return []
+    row = next((row for row in matrix.rows("torch", "release") if row["version"] == torch.version), None)
+    if row is None or not row.get("cuda"):
+        return []
+    return [
+        Need(row["cuda"], "package.pip.torch", f"torch {torch.version} as PyPI has it", "torch", likely=True)
+    ]
 
 
 def driver_cuda(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
@@ -108,7 +129,7 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     driver = stack.driver
     if not (driver.version or driver.cuda):
         return
-    for need in cuda_needs(stack):
+    for need in cuda_needs(stack, matrix):
         wanted = series(need.cuda)
         if driver.compat and series(driver.compat) >= wanted:
             continue
@@ -130,8 +151,11 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
             evidence=(
                 *([Evidence("driver.version", driver.version)] if driver.version else []),
                 *([Evidence("driver.cuda", driver.cuda)] if driver.cuda else []),
-                Evidence(need.address, need.cuda),
+                Evidence(
+                    need.address, need.cuda if need.address.endswith((".cuda", "cudart")) else need.what
+                ),
             ),
+            severity="warning" if need.likely else "error",
             fixes=(
                 Fix(
                     address="driver.version",
@@ -183,14 +207,16 @@ def _older_build(need: Need, runs: str, stack: Stack, matrix: Matrix) -> tuple[F
     """Return fixes that replace the framework: by builds that are known to run, else by one for an older CUDA."""
     from envlock.rules.advise import rebuild_fixes
 
-    if not runs or not need.address.startswith("framework."):
+    if not runs or not need.project:
         return ()
-    name = need.address.split(".")[1]
-    return rebuild_fixes(stack, matrix, name) or (
+    known = rebuild_fixes(stack, matrix, need.project)
+    if known or not need.address.endswith(".cuda"):
+        return known
+    return (
         Fix(
             address=need.address,
             to=f"<={runs}",
-            message=f"install a build of {name} for CUDA {runs} or older",
+            message=f"install a build of {need.project} for CUDA {runs} or older",
             trial={need.address: runs},
         ),
     )
@@ -442,29 +468,40 @@ def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     Source: NVIDIA Fabric Manager User Guide, version compatibility.
     """
     driver = stack.driver
-    if not driver.fabric_manager or not driver.version:
+    address, manager = _fabric_manager(stack)
+    if not manager or not driver.version:
         return
-    one, two = release(driver.fabric_manager), release(driver.version)
+    one, two = release(manager), release(driver.version)
     size = min(len(one), len(two))
     if one[:size] == two[:size]:
         return
     yield Finding(
-        subject="driver.fabric_manager",
-        message=f"fabric manager {driver.fabric_manager} does not belong to driver {driver.version}: they must be equal",
+        subject=address,
+        message=f"fabric manager {manager} does not belong to driver {driver.version}: they must be equal",
         evidence=(
-            Evidence("driver.fabric_manager", driver.fabric_manager),
+            Evidence(address, manager),
             Evidence("driver.version", driver.version),
         ),
         fixes=(
             Fix(
-                address="driver.fabric_manager",
+                address=address,
                 to=driver.version,
                 message=f"install nvidia-fabricmanager {driver.version} and restart nvidia-fabricmanager.service",
-                trial={"driver.fabric_manager": driver.version},
+                trial={address: driver.version},
             ),
         ),
         source="NVIDIA Fabric Manager User Guide, Fabric Manager and driver versions",
     )
+
+
+def _fabric_manager(stack: Stack) -> tuple[str, str | None]:
+    """Return the address and version of the fabric manager: as observed, else as its package says."""
+    if stack.driver.fabric_manager:
+        return "driver.fabric_manager", stack.driver.fabric_manager
+    for name, version in stack.manifest.package.system.items():
+        if re.fullmatch(r"(nvidia|cuda-drivers)-fabric-?manager(-\d+)?", name):
+            return f"package.system.{name}", re.sub(r"^\d+:", "", version)
+    return "driver.fabric_manager", None
 
 
 @rule("compat-libcuda-unsupported", layer="driver")
