@@ -22,6 +22,7 @@ COMMANDS = {
     "matrix": "Show and search the compatibility data, with its sources.",
     "export": "Write the packages back into a format that installers read.",
     "import": "Read a pasted bug report (collect_env, pip freeze ...) into a manifest.",
+    "label": "Print the Dockerfile lines that bake a lock into its image.",
     "probe": "Print a script that records a machine without envlock on it.",
     "update": "Take the drift into a lock, keeping its comments and policy.",
     "verify": "Say whether this environment still matches its lock.",

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from envlock.cli import options
+from envlock.cli import ci, options
 
 
 @click.command("check")
@@ -14,7 +14,7 @@ from envlock.cli import options
 @options.environment
 @click.option("--all", "everything", is_flag=True, help="Show notes in full, and defects of rare uses.")
 @options.JSON
-@options.FORMAT
+@options.FORMAT_OR_CI
 @options.OUTPUT
 @options.MATRIX
 def command(
@@ -34,19 +34,22 @@ def command(
     import envlock
     from envlock.cli.output import emit
 
-    form = options.chosen_format(form, as_json)
+    form = ci.chosen_format(form, as_json, output)
     stack = options.manifest_or_live(manifest, python, prefix)
     result = envlock.check(stack, matrix=matrix)
     if form == "json":
         from envlock.reports import json
 
         emit(json.check(result, stack), output)
-    elif form in options.DOCUMENTS:
+    elif form != "text":
         from envlock.reports import story
         from envlock.reports.documents import document
 
         told = story.of_check(result, stack, story.label(stack, manifest), everything=everything)
-        emit(document(told, form, everything=everything), output)
+        if form in options.CI_FORMATS:
+            emit(ci.render(form, told, ci.source(manifest)), output)
+        else:
+            emit(document(told, form, everything=everything), output)
     else:
         from envlock.reports import text
 

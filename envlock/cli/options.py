@@ -24,11 +24,19 @@ FORMATS = ("text", "json", "markdown", "html")
 DOCUMENTS = ("markdown", "html")
 """Formats that are read elsewhere than in a terminal."""
 
-FORMAT = click.option(
+CI_FORMATS = ("github", "gitlab", "sarif", "junit")
+"""Formats that a CI system reads of a check or a verify."""
+
+_FORMAT_HELP = (
+    "text (the default), json, markdown for a pull request, or html: one file that needs nothing else"
+)
+FORMAT = click.option("--format", "form", type=click.Choice(FORMATS), help=f"{_FORMAT_HELP}.")
+FORMAT_OR_CI = click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
-    help="text (the default), json, markdown for a pull request, or html: one file that needs nothing else.",
+    type=click.Choice([*FORMATS, *CI_FORMATS]),
+    help=f"{_FORMAT_HELP}; for CI github (annotations; the default under GitHub Actions), gitlab (Code Quality), "
+    "sarif or junit.",
 )
 OUTPUT = click.option("-o", "--output", metavar="FILE", help="Write to FILE instead of standard output.")
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from envlock.cli import options
+from envlock.cli import ci, options
+
+if TYPE_CHECKING:
+    from envlock.manifest.model import Manifest
+    from envlock.probe.root import Root
 
 
 @click.command("verify")
-@click.argument("lock", metavar="LOCK")
+@click.argument("lock", metavar="[LOCK]", required=False)
 @click.option(
     "--against", metavar="ENV.TOML", help="Compare this manifest instead of capturing this machine."
 )
@@ -32,11 +37,11 @@ from envlock.cli import options
     "--fix-hint/--no-fix-hint", default=True, help="End with the command that takes the drift into the lock."
 )
 @options.JSON
-@options.FORMAT
+@options.FORMAT_OR_CI
 @options.OUTPUT
 @options.MATRIX
 def command(
-    lock: str,
+    lock: str | None,
     against: str | None,
     python: str | None,
     prefix: str | None,
@@ -62,19 +67,25 @@ def command(
     LOCK is a manifest or another tool's lock: conda-lock.yml, pylock.toml, requirements.txt, uv.lock, pixi.lock,
     a conda explicit list or environment.yml. With these: is what is installed what the lock says? Packages
     beyond it are drift where it lists all. Without --group the tool's default groups may be there or not.
+    Without LOCK the one that the image or folder carries counts (`envlock label`).
     """
     import envlock
     from envlock.cli.output import emit
     from envlock.locks.reference import read
 
-    form = options.chosen_format(form, as_json)
-    reference = read(lock)
+    form = ci.chosen_format(form, as_json, output)
+    if lock is None and (not (image or root) or against):
+        raise click.UsageError("Missing LOCK; only an image or folder (--image, --root) may carry its own.")
+    reference = read(lock) if lock is not None else None
     if reference is None and (extra or group):
         raise click.UsageError("--extra and --group choose parts of another tool's lock; this is a manifest.")
     if reference is not None and (against_machine or driver or gpu):
         raise click.UsageError(f"{lock} locks packages and says nothing of machines.")
-    locked = None if reference else envlock.load(lock)
+    locked = envlock.load(lock) if lock is not None and reference is None else None
+    name = lock or "the lock in it"
     with options.place(root, image, platform) as place:
+        if lock is None:
+            locked, name = _baked(place, image or root or "")
         current = options.manifest_or_live(against, python, prefix, place)
     if reference is not None:
         from envlock.locks.compare_installed import verify as compare
@@ -87,23 +98,27 @@ def command(
     hint = None
     if fix_hint and reference is not None:
         hint = ("To bring the environment to the lock", reference.parse().remedy)
-    elif fix_hint and result.drift:
+    elif fix_hint and result.drift and lock is not None:
         hint = ("To take this into the lock", f"envlock update {lock}")
     if form == "json":
         from envlock.reports import json
 
         emit(json.verification(result), output)
-    elif form in options.DOCUMENTS:
+    elif form != "text":
         from envlock.reports import story
         from envlock.reports.documents import document
 
-        page = story.of_verification(result, locked, current, lock, story.label(current, against), hint)
-        emit(document(page, form), output)
+        page = story.of_verification(result, locked, current, name, story.label(current, against), hint)
+        if form in options.CI_FORMATS:
+            place_of = ci.source(lock, reference.text if reference else None)
+            emit(ci.render(form, page, place_of), output)
+        else:
+            emit(document(page, form), output)
     else:
         from envlock.reports import text
         from envlock.reports.style import safe
 
-        told = text.verification(result, options.style(), lock, hint=fix_hint and reference is None)
+        told = text.verification(result, options.style(), name, hint=hint is not None and reference is None)
         if reference is not None:
             for each in result.unknown:
                 click.echo(f"note: not told: {safe(each.needs)}", err=True)
@@ -111,3 +126,15 @@ def command(
                 told += f"{hint[0].lower()}: {safe(hint[1])}\n"
         emit(told, output)
     sys.exit(1 if result.problems else 0)
+
+
+def _baked(place: Root | None, source: str) -> tuple[Manifest, str]:
+    """Return the lock that an image or folder carries, and what it is called."""
+    from envlock.locks.label import BAKED, read_baked
+    from envlock.manifest.read import loads
+
+    assert place is not None
+    if place.kind == "image":
+        source = "the image on standard input" if source == "-" else f"image {source}"
+    name = f"{BAKED} of {source}"
+    return loads(read_baked(place, source).text, name), name
