@@ -282,7 +282,8 @@ def rebuild_fixes(stack: Stack, matrix: Matrix, project: str) -> tuple[Fix, ...]
     judged = [
         each
         for each in judge(stack, matrix, project)
-        if not (_same_release(each.build, installed) and each.build.cuda == cuda)
+        # A CPU build runs anywhere, and mends nothing for somebody who has a GPU.
+        if each.build.cuda and not (_same_release(each.build, installed) and each.build.cuda == cuda)
     ]
     # A manifest may lack the GPU or the driver; then a fix says for which it is.
     for fitting in (_known_to_run, _runs_where_its_kind_does):

@@ -175,6 +175,8 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
 
 def driver_floor(wanted: tuple[int, ...], stack: Stack, matrix: Matrix) -> tuple[str, str, bool]:
     """Return the oldest driver that runs a CUDA (x, y), its source, and whether the matrix knows it."""
+    if not wanted:
+        return "", "", False
     column = "driver_windows" if stack.manifest.host.platform == "windows" else "driver_linux"
     for row in matrix.rows("cuda", "family"):
         if int(row["major"]) == wanted[0] and row.get(column):

@@ -1,0 +1,194 @@
+"""Rules about the driver, each with a stack that breaks it and a near miss."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules_support import check, found, only
+
+TORCH = '[framework.torch]\nversion = "{torch}"\ncuda = "{cuda}"\n'
+
+
+def stack(driver: str, torch: str = "2.4.0+cu124", cuda: str = "12.4", more: str = "") -> str:
+    return f"[driver]\n{driver}\n{more}" + TORCH.format(torch=torch, cuda=cuda)
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "floor"),
+    [
+        ('version = "470.57.02"', "12.4", "525.60.13"),
+        ('version = "525.60.11"', "12.8", "525.60.13"),
+        ('version = "570.133.20"', "13.0", "580.65.06"),
+        ('version = "450.51.06"', "11.8", "450.80.02"),
+        ('version = "418.39"', "10.2", "440.33"),
+        ('cuda = "11.4"', "12.4", "525.60.13"),
+        ('cuda = "10.1"', "10.2", "440.33"),
+    ],
+)
+def test_a_driver_below_the_floor(driver: str, cuda: str, floor: str) -> None:
+    finding = only("driver-too-old-for-cuda", stack(driver, cuda=cuda))
+    assert finding.severity == "error"
+    assert floor in finding.message and cuda in finding.message
+    assert {"framework.torch.cuda"} <= {each.address for each in finding.evidence}
+    assert any(fix.address == "driver.version" and fix.to == f">={floor}" for fix in finding.fixes)
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda"),
+    [
+        ('version = "525.60.13"', "12.8"),  # minor-version compatibility
+        ('version = "450.80.02"', "11.8"),
+        ('version = "580.65.06"', "13.4"),
+        ('version = "535"', "12.4"),  # a bare branch is not below its own first release
+        ('cuda = "12.0"', "12.9"),
+        ('cuda = "13.0"', "12.4"),  # newer drivers run older CUDA
+        ('version = "470.57.02"\ncompat = "12.4"', "12.4"),  # forward compatibility
+    ],
+)
+def test_a_driver_that_will_do(driver: str, cuda: str) -> None:
+    assert not found("driver-too-old-for-cuda", stack(driver, cuda=cuda))
+
+
+def test_a_version_that_spells_out_its_cuda_is_enough() -> None:
+    text = '[driver]\nversion = "470.57.02"\n[package.pip]\ntorch = { version = "2.4.0+cu121" }\n'
+    assert "12.1" in only("driver-too-old-for-cuda", text).message
+
+
+def test_what_pypi_has_is_likely_in_a_paste_and_not_certain() -> None:
+    text = '[driver]\nversion = "470.57.02"\n[package.pip]\ntorch = { version = "2.3.0" }\n'
+    assert only("driver-too-old-for-cuda", text, partial=True).severity == "warning"
+    assert not found("driver-too-old-for-cuda", text)
+
+
+def test_a_cuda_that_the_matrix_does_not_know_is_unknown() -> None:
+    result = check(stack('version = "900.10"', cuda="19.0"))
+    assert not [each for each in result.findings if each.rule == "driver-too-old-for-cuda"]
+    assert any(each.rule == "driver-too-old-for-cuda" and "19.0" in each.needs for each in result.unknown)
+    assert result.verdict == "unknown"
+
+
+def test_a_build_that_this_machine_runs_is_offered_with_its_command() -> None:
+    machine = (
+        '[python]\nversion = "3.11.9"\n[os]\nlibc = "glibc 2.35"\n[host]\narch = "x86_64"\n'
+        + GPU.format(name="NVIDIA A100")
+    )
+    finding = only(
+        "driver-too-old-for-cuda", stack('version = "470.57.02"\ncuda = "11.4"', "2.6.0+cu124", more=machine)
+    )
+    assert any("torch==2.6.0" in fix.message and "whl/cu118" in fix.message for fix in finding.fixes)
+
+
+def test_where_too_little_is_known_the_fix_is_general() -> None:
+    finding = only("driver-too-old-for-cuda", stack('version = "470.57.02"\ncuda = "11.4"'))
+    assert [fix.to for fix in finding.fixes if fix.address == "framework.torch.cuda"] == ["<=11.4"]
+
+
+GPU = '[[gpu]]\nname = "{name}"\n'
+
+
+@pytest.mark.parametrize(
+    ("rule", "driver", "name"),
+    [
+        ("driver-too-old-for-gpu", "550.120", "NVIDIA GeForce RTX 5090"),
+        ("driver-too-old-for-gpu", "450.80.02", "NVIDIA H100 80GB HBM3"),
+        ("driver-dropped-gpu", "525.85.12", "Tesla K80"),
+        ("driver-dropped-gpu", "580.95.05", "GeForce GTX 780"),
+    ],
+)
+def test_a_branch_that_does_not_know_the_gpu(rule: str, driver: str, name: str) -> None:
+    finding = only(rule, f'[driver]\nversion = "{driver}"\n' + GPU.format(name=name))
+    assert finding.subject == "driver.version" and finding.severity == "error"
+    assert driver in finding.message
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [
+        ("570.133.20", "NVIDIA GeForce RTX 5090"),
+        ("470.256.02", "Tesla K80"),
+        ("580.95.05", "NVIDIA H100 PCIe"),
+    ],
+)
+def test_a_branch_that_knows_the_gpu(driver: str, name: str) -> None:
+    text = f'[driver]\nversion = "{driver}"\n' + GPU.format(name=name)
+    assert not found("driver-too-old-for-gpu", text) and not found("driver-dropped-gpu", text)
+
+
+def test_module_and_libraries_of_two_versions() -> None:
+    finding = only(
+        "driver-kernel-user-mismatch", '[driver]\nversion = "535.183.01"\nkernel_module = "535.171.04"\n'
+    )
+    assert finding.subject == "driver.kernel_module" and finding.fixes
+    for same in ("535.183.01", "535.183", "535"):
+        text = f'[driver]\nversion = "535.183.01"\nkernel_module = "{same}"\n'
+        assert not found("driver-kernel-user-mismatch", text)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ['fabric_manager = "550.54.15"\n', '[package.system]\nnvidia-fabricmanager-550 = "550.54.15-1"\n'],
+)
+def test_fabric_manager_of_another_version(place: str) -> None:
+    place = '[driver]\nversion = "550.90.07"\n' + place
+    assert "550.54.15" in only("fabric-manager-mismatch", place).message
+    assert not found("fabric-manager-mismatch", place.replace("550.54.15", "550.90.07"))
+
+
+def test_forward_compatibility_is_for_data_centre_gpus() -> None:
+    text = '[driver]\nversion = "535.54.03"\ncompat = "12.4"\n'
+    geforce = only("compat-libcuda-unsupported", text + GPU.format(name="NVIDIA GeForce RTX 3090"))
+    assert "data-centre" in geforce.message and geforce.fixes
+    assert not found("compat-libcuda-unsupported", text + GPU.format(name="NVIDIA A100-SXM4-80GB"))
+
+
+def test_a_compat_older_than_the_driver() -> None:
+    text = '[driver]\nversion = "570.133.20"\ncuda = "12.8"\ncompat = "12.4"\n' + GPU.format(
+        name="NVIDIA A100-SXM4-80GB"
+    )
+    assert "newer" in only("compat-libcuda-unsupported", text).message
+
+
+def test_the_stub() -> None:
+    text = '[driver]\nlibcuda = "/usr/local/cuda/lib64/stubs/libcuda.so"\n'
+    assert only("libcuda-stub-loaded", text).subject == "driver.libcuda"
+    assert not found("libcuda-stub-loaded", text.replace("/stubs", ""))
+
+
+@pytest.mark.parametrize(
+    ("path", "severity"), [("/dev/nvidia-uvm", "error"), ("/usr/lib64/libcuda.so", "warning")]
+)
+def test_a_missing_node_or_link(path: str, severity: str) -> None:
+    text = f'[driver]\nversion = "570.133.20"\nmissing = ["{path}"]\n'
+    assert only("device-node-missing", text).severity == severity
+    assert not found("device-node-missing", '[driver]\nversion = "570.133.20"\n')
+
+
+def test_a_gpu_without_a_driver() -> None:
+    text = '[capture]\nsource = "live"\n[capture.unobserved]\ndriver = "not loaded"\n' + GPU.format(
+        name="Tesla T4"
+    )
+    assert "Tesla T4" in only("driver-missing", text).message
+    assert not found("driver-missing", text + '[driver]\nversion = "570.133.20"\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "flavor", "wrong"),
+    [
+        ("NVIDIA B200", "proprietary", True),
+        ("NVIDIA B200", "open", False),
+        ("Tesla V100-SXM2-32GB", "open", True),
+        ("NVIDIA A100-SXM4-80GB", "open", False),
+    ],
+)
+def test_the_flavour_of_the_kernel_module(name: str, flavor: str, wrong: bool) -> None:
+    text = f'[driver]\nversion = "580.95.05"\nflavor = "{flavor}"\n' + GPU.format(name=name)
+    assert bool(found("kernel-module-blocked", text)) is wrong
+
+
+def test_a_known_defect_only_where_its_conditions_hold() -> None:
+    text = '[driver]\nversion = "580.95.05"\nflavor = "open"\n' + GPU.format(name="NVIDIA B200")
+    told = [each for each in found("driver-known-bad", text) if "66 days" in each.message]
+    assert [(each.severity, each.quiet) for each in told] == [("note", True)]
+    assert not [
+        each for each in found("driver-known-bad", text.replace("B200", "H100")) if "66 days" in each.message
+    ]
