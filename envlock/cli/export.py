@@ -47,5 +47,10 @@ def command(
     files = Files(conda_files(held, prefix), pip_files(find_links, index_url))
     made = export(held, kind, files)
     for note in made.notes:
-        click.echo(f"note: not in {kind}: {safe(note)}", err=True)
+        click.echo(f"note: not in {kind}: {safe(_clip(note))}", err=True)
     emit(made.text, output)
+
+
+def _clip(note: str, limit: int = 300) -> str:
+    """Return a note that a terminal can hold; the comment in the file names every package."""
+    return note if len(note) <= limit else note[: limit - 1] + "…"

@@ -6,6 +6,7 @@ conda-lock: its own reader takes any size, and takes minutes for files of many p
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from envlock.locks.model import (
@@ -59,9 +60,12 @@ def parse(text: str, path: str) -> LockFile:
 def _validated(plain: dict[str, Any], path: str) -> tuple[list[tuple[Any, frozenset[str]]], list[str]]:
     """Return the entries with their categories, and the platforms, as conda-lock's models hold them."""
     try:
-        from conda_lock.lockfile.v1.models import Lockfile as Version1
-        from conda_lock.lockfile.v2prelim.models import Lockfile as Version2
-        from pydantic import ValidationError
+        with warnings.catch_warnings():
+            # The conda that conda-lock carries warns about its own age.
+            warnings.simplefilter("ignore")
+            from conda_lock.lockfile.v1.models import Lockfile as Version1
+            from conda_lock.lockfile.v2prelim.models import Lockfile as Version2
+            from pydantic import ValidationError
     except ImportError:
         raise LockFileError(
             f"{path}: reading conda-lock.yml needs conda-lock: pip install 'envlock-stack[conda-lock]'"

@@ -18,7 +18,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
     subdir = target_of(manifest).subdir
     platform = [f"# platform: {subdir}"] if subdir else []
     return Exported(
-        "\n".join([*header(manifest, notes), *platform, "@EXPLICIT", *lines]) + "\n", tuple(notes)
+        "\n".join([*header(manifest, notes), *platform, "@EXPLICIT", *lines]) + "\n", tuple(notes), len(lines)
     )
 
 
@@ -39,7 +39,7 @@ def explicit_lines(manifest: Manifest, files: Files, notes: list[str]) -> list[s
 def note_unknown(unknown: list[str], notes: list[str]) -> None:
     """Say of which conda packages the file is not known."""
     if unknown:
-        named = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+        named = ", ".join(unknown)
         notes.append(
             f"{named}: a manifest does not hold a file's address; run this where the prefix is, or name it by --prefix"
         )

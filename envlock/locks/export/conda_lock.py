@@ -54,7 +54,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
     lines += ["  platforms:", f"  - {subdir}", "  sources: []", "package:" if entries else "package: []"]
     for entry in entries:
         lines += _entry_lines(entry)
-    return Exported("\n".join(lines) + "\n", tuple(notes))
+    return Exported("\n".join(lines) + "\n", tuple(notes), len(entries))
 
 
 def _conda(
@@ -104,7 +104,7 @@ def _pip(manifest: Manifest, files: Files, subdir: str, notes: list[str]) -> lis
                 _entry(name, package.version, "pip", subdir, depends, archive.url, {"sha256": archive.sha256})
             )
     if unknown:
-        named = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+        named = ", ".join(unknown)
         notes.append(
             f"{named}: which file they came from is recorded nowhere; --index-url or --find-links tell"
         )

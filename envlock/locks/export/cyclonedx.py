@@ -63,7 +63,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
     for provider, component in libraries:
         if provider in packages:
             bom.register_dependency(packages[provider], [component])
-    return Exported(JsonV1Dot6(bom).output_as_string(indent=2) + "\n", tuple(notes))
+    return Exported(JsonV1Dot6(bom).output_as_string(indent=2) + "\n", tuple(notes), len(packages))
 
 
 def _component(name: str, version: str | None, purl: Any = None, **more: Any) -> Component:

@@ -25,10 +25,13 @@ def write(manifest: Manifest, files: Files) -> Exported:
     """Return the stanza; what it cannot hold is said above it."""
     notes: list[str] = []
     body = [*_from(manifest, notes), *_variables(manifest, notes), *_system(manifest, notes)]
-    body += _conda(manifest, files, notes) if manifest.package.conda else []
-    body += _pip(manifest, files, notes)
+    conda = explicit_lines(manifest, files, notes) if manifest.package.conda else []
+    pip = requirement_lines(manifest, files, notes)
+    body += [*_conda(manifest, conda), *_pip(pip)]
     return Exported(
-        "\n".join(["# syntax=docker/dockerfile:1", *header(manifest, notes), *body]) + "\n", tuple(notes)
+        "\n".join(["# syntax=docker/dockerfile:1", *header(manifest, notes), *body]) + "\n",
+        tuple(notes),
+        len(conda) + len(pip),
     )
 
 
@@ -82,8 +85,7 @@ def _system(manifest: Manifest, notes: list[str]) -> list[str]:
     ]
 
 
-def _conda(manifest: Manifest, files: Files, notes: list[str]) -> list[str]:
-    lines = explicit_lines(manifest, files, notes)
+def _conda(manifest: Manifest, lines: list[str]) -> list[str]:
     if not lines:
         return []
     prefix = manifest.python.prefix or "/opt/env"
@@ -95,8 +97,7 @@ def _conda(manifest: Manifest, files: Files, notes: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _pip(manifest: Manifest, files: Files, notes: list[str]) -> list[str]:
-    lines = requirement_lines(manifest, files, notes)
+def _pip(lines: list[str]) -> list[str]:
     if not lines:
         return []
     return [

@@ -27,7 +27,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
             channels[channel] += 1
             specs.append(f"{channel}::{spec}")
     if plain:
-        notes.append(f"the channel of {', '.join(plain[:8])}")
+        notes.append(f"the channel of {', '.join(plain)}")
     lines = requirement_lines(manifest, files, notes, hashes=False)
     if lines and specs and "pip" not in manifest.package.conda:
         notes.append("pip, which conda needs for the packages of pip: it is not among the conda packages")
@@ -45,7 +45,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
     )
     if lines:
         text += ["  - pip:", *(f"      - {text_of(line)}" for line in lines)]
-    return Exported("\n".join(text) + "\n", tuple(notes))
+    return Exported("\n".join(text) + "\n", tuple(notes), len(specs) + len(lines))
 
 
 def text_of(value: str) -> str:

@@ -35,6 +35,8 @@ class Exported(NamedTuple):
 
     text: str
     notes: tuple[str, ...]
+    packages: int
+    """How many packages it holds."""
 
 
 class Archive(NamedTuple):
@@ -153,7 +155,7 @@ def header(manifest: Manifest, notes: Iterable[str]) -> list[str]:
 
 def shown_note(note: str) -> str:
     """Return a note as one printable line."""
-    return printable(note.replace("\n", " "))[:300]
+    return printable(note.replace("\n", " "))[:10_000]
 
 
 # ---- conda's records ----------------------------------------------------------------------------------------

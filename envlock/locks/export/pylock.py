@@ -30,7 +30,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
                 f"the source of {name}, an editable install: {package.source} must be there where it is used"
             )
     if unknown:
-        named = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+        named = ", ".join(unknown)
         notes.append(
             f"{named}: which files they came from is recorded nowhere; --index-url or --find-links tell"
         )
@@ -40,7 +40,9 @@ def write(manifest: Manifest, files: Files) -> Exported:
     lines += _environment(manifest)
     for entry in packages:
         lines += ["", "[[packages]]", *entry]
-    return Exported("\n".join(lines) + ("\n" if packages else "\npackages = []\n"), tuple(notes))
+    return Exported(
+        "\n".join(lines) + ("\n" if packages else "\npackages = []\n"), tuple(notes), len(packages)
+    )
 
 
 def _environment(manifest: Manifest) -> list[str]:

@@ -22,7 +22,7 @@ def write(manifest: Manifest, files: Files) -> Exported:
     if manifest.package.conda:
         count = plural(len(manifest.package.conda), "conda package")
         notes.append(f"{count}: environment-yml, conda-lock and conda-explicit hold them")
-    return Exported("\n".join([*header(manifest, notes), *lines]) + "\n", tuple(notes))
+    return Exported("\n".join([*header(manifest, notes), *lines]) + "\n", tuple(notes), len(lines))
 
 
 def requirement_lines(
@@ -47,14 +47,14 @@ def requirement_lines(
     locals_ = [line for line, _ in found if "+" in line.partition("==")[2]]
     if locals_:
         notes.append(
-            f"the index of {', '.join(locals_[:4])}: local versions are not on PyPI, so that pip needs its maker's "
+            f"the index of {', '.join(locals_)}: local versions are not on PyPI, so that pip needs its maker's "
             "index by --extra-index-url"
         )
     if not without:
         return [_with_hashes(line, archives) for line, archives in found]
     if len(without) < len(found):
         notes.append(
-            f"hashes: none are known for {', '.join(without[:8])}, and pip takes them for all or for none"
+            f"hashes: none are known for {', '.join(without)}, and pip takes them for all or for none"
         )
     return [line for line, _ in found]
 
