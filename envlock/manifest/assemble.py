@@ -11,6 +11,7 @@ import msgspec
 
 from envlock.errors import EnvlockError
 from envlock.manifest.digest import digests
+from envlock.manifest.markers import evaluate_plain
 from envlock.manifest.model import SCHEMA, Manifest
 from envlock.probe.redact import mask_url
 
@@ -113,6 +114,10 @@ def _marker_evaluator(environment: Mapping[str, str]) -> Callable[[str], bool]:
         if "extra ==" in marker and " or " not in marker:
             return False
         if marker not in known:
+            plain = evaluate_plain(marker, whole)
+            if plain is not None:
+                known[marker] = plain
+                return plain
             from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
             try:

@@ -11,9 +11,9 @@ from typing import Any, Callable, Dict
 
 from envlock.probe.root import Root
 
-_SCHEMA = "envlock-files/1"
-_ENTRY_LIMIT = 1000
-"""Files remembered at most; those unused longest go first."""
+_SCHEMA = "envlock-files/2"
+_ENTRY_LIMIT = 3000
+"""Files remembered at most, some three hundred an environment; those unused longest go first."""
 _SIZE_LIMIT = 4 * 1024 * 1024
 
 

@@ -8,6 +8,7 @@ requirements of distributions with their markers still in them, beside the marke
 import functools
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from envlock.probe.cache import FileCache
 from envlock.probe.observation import Observation, merge
 from envlock.probe.root import Root
 
@@ -35,11 +36,26 @@ def collect(
 
     driver = _start(root, _read_driver)
     target = find_target(root, python, prefix)
+    with FileCache(root) as cache:
+        seen = _look(root, target, cache, everything, deep)
+    whole = merge([driver(), *seen])
+    return {
+        "schema": DOCUMENT,
+        "source": root.kind,
+        "requires_dist": whole.facts.pop("_requires_dist", {}),
+        "markers": whole.facts.pop("_markers", {}),
+        "facts": whole.facts,
+        "unobserved": whole.unobserved,
+    }
+
+
+def _look(root: Root, target: Any, cache: FileCache, everything: bool, deep: bool) -> List[Observation]:
+    """Run every probe but the driver's."""
     seen: List[Observation] = [
         _guarded(section, probe, root)
         for section, probe in (
             ("host", _read_host),
-            ("os", _read_os),
+            ("os", functools.partial(_read_os, cache=cache)),
             ("toolkit", _read_toolkits),
             ("compiler", _read_compiler),
             ("container", _read_container),
@@ -54,21 +70,17 @@ def collect(
         none.unobserved.update({"python": reason, "package.pip": reason, "package.conda": reason})
         seen.append(none)
     else:
-        probes += [("python", _read_python), ("package.pip", _read_pip), ("package.conda", _read_conda)]
-    probes.append(("library", _read_native))
+        probes += [
+            ("python", functools.partial(_read_python, cache=cache)),
+            ("package.pip", functools.partial(_read_pip, cache=cache)),
+            ("package.conda", _read_conda),
+        ]
+    probes.append(("library", functools.partial(_read_native, cache=cache)))
     for section, read in probes:
         seen.append(_guarded(section, functools.partial(_of_target, read, target), root))
     if deep and target is not None:
         seen.append(_guarded("package.pip", functools.partial(_of_target, _read_modified, target), root))
-    whole = merge([driver(), *seen])
-    return {
-        "schema": DOCUMENT,
-        "source": root.kind,
-        "requires_dist": whole.facts.pop("_requires_dist", {}),
-        "markers": whole.facts.pop("_markers", {}),
-        "facts": whole.facts,
-        "unobserved": whole.unobserved,
-    }
+    return seen
 
 
 def _of_target(read: Callable[[Root, Any], Observation], target: Any, root: Root) -> Observation:
@@ -117,10 +129,10 @@ def _read_host(root: Root) -> Observation:
     return read_host(root)
 
 
-def _read_os(root: Root) -> Observation:
+def _read_os(root: Root, cache: FileCache) -> Observation:
     from envlock.probe.os_release import read_os
 
-    return read_os(root)
+    return read_os(root, cache)
 
 
 def _read_toolkits(root: Root) -> Observation:
@@ -153,16 +165,16 @@ def _read_system(root: Root, everything: bool) -> Observation:
     return read_system_packages(root, everything=everything)
 
 
-def _read_python(root: Root, target: Any) -> Observation:
+def _read_python(root: Root, target: Any, cache: FileCache) -> Observation:
     from envlock.probe.python import read_python
 
-    return read_python(root, target)
+    return read_python(root, target, cache)
 
 
-def _read_pip(root: Root, target: Any) -> Observation:
+def _read_pip(root: Root, target: Any, cache: FileCache) -> Observation:
     from envlock.probe.pip import read_pip
 
-    return read_pip(root, target)
+    return read_pip(root, target, cache=cache)
 
 
 def _read_conda(root: Root, target: Any) -> Observation:
@@ -182,7 +194,7 @@ def _read_modified(root: Root, target: Any) -> Observation:
     return seen
 
 
-def _read_native(root: Root, target: Any) -> Observation:
+def _read_native(root: Root, target: Any, cache: FileCache) -> Observation:
     """Read libraries and frameworks: both follow the same searches of the dynamic loader, once."""
     from envlock.probe.frameworks import read_frameworks, scan_environment
     from envlock.probe.libraries import read_libraries
@@ -190,12 +202,12 @@ def _read_native(root: Root, target: Any) -> Observation:
     environment = scan_environment(root, target)
     parts = (("library", read_libraries), ("framework", read_frameworks))
     return merge(
-        _guarded(section, functools.partial(_in_environment, read, target, environment), root)
+        _guarded(section, functools.partial(_in_environment, read, target, environment, cache), root)
         for section, read in parts
     )
 
 
 def _in_environment(
-    read: Callable[..., Observation], target: Any, environment: Any, root: Root
+    read: Callable[..., Observation], target: Any, environment: Any, cache: FileCache, root: Root
 ) -> Observation:
-    return read(root, target, environment)
+    return read(root, target, environment, cache)

@@ -7,6 +7,7 @@ dlopen) is stated here with the file in its sources that does it.
 
 import fnmatch
 import re
+from contextlib import nullcontext
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from envlock.probe.cache import FileCache
@@ -185,23 +186,25 @@ _EXTENSIONS = (
 _QUIET = frozenset(extension.name for extension in _EXTENSIONS if extension.quiet)
 
 
-def read_frameworks(root: Root, target: Any, environment: Optional[Environment] = None) -> Observation:
+def read_frameworks(
+    root: Root, target: Any, environment: Optional[Environment] = None, cache: Optional[FileCache] = None
+) -> Observation:
     """Observe ``framework``: every framework and ABI-coupled extension of the target, as far as files tell.
 
-    ``environment`` is that of the target where the caller has scanned it already.
+    ``environment`` is that of the target where the caller has scanned it already, ``cache`` one that is open.
     """
     seen = Observation()
     if target is None:
         seen.unobserved["framework"] = "no Python was found: VIRTUAL_ENV, CONDA_PREFIX and PATH name none"
         return seen
     environment = scan_environment(root, target) if environment is None else environment
-    with FileCache(root) as cache:
+    with FileCache(root) if cache is None else nullcontext(cache) as held:
         for framework in find_frameworks(environment):
             facts = framework.facts
             _, missing = simulate(environment, framework)
             if framework.name in _QUIET and not missing:
                 continue
-            _read_binaries(root, cache, framework, seen)
+            _read_binaries(root, held, framework, seen)
             if missing:
                 facts.setdefault("needs", {})["library"] = ", ".join(missing)
             seen.table("framework")[framework.name] = facts

@@ -5,7 +5,8 @@ and the file's own text; a library is asked (in a child process) only when nothi
 """
 
 import re
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from contextlib import nullcontext
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from envlock.probe.cache import FileCache
 from envlock.probe.elf import ElfError, newest_version, read_defined_versions, read_elf, read_sections
@@ -81,15 +82,17 @@ class _File(NamedTuple):
     real: str
 
 
-def read_libraries(root: Root, target: Any, environment: Optional[Environment] = None) -> Observation:
+def read_libraries(
+    root: Root, target: Any, environment: Optional[Environment] = None, cache: Optional[FileCache] = None
+) -> Observation:
     """Observe ``library``: every copy, by name and path, with the frameworks whose search ends at it.
 
-    ``environment`` is that of the target where the caller has scanned it already.
+    ``environment`` is that of the target where the caller has scanned it already, ``cache`` one that is open.
     """
     seen = Observation()
     environment = scan_environment(root, target) if environment is None else environment
-    with FileCache(root) as cache:
-        copies = find_copies(environment, cache, seen)
+    with FileCache(root) if cache is None else nullcontext(cache) as held:
+        copies = find_copies(environment, held, seen)
     kept = ("name", "version", "soname", "path", "provider", "cuda", "used_by")
     rows: List[Dict[str, Any]] = []
     for copy in copies:
@@ -370,7 +373,7 @@ class _Owners:
         self._cache = cache
         self._system: Dict[str, str] = {}
         self._records: Dict[str, bytes] = {}
-        self._listed: Dict[str, Set[bytes]] = {}
+        self._listed: Dict[str, bytes] = {}
 
     def prepare(self, files: List[_File]) -> None:
         """Ask the system's package database about all files at once: reading it is the dear part."""
@@ -432,10 +435,10 @@ class _Owners:
 
     def _holds(self, dist: Dist, below: str) -> bool:
         """Tell whether a distribution's RECORD lists a file, by its path from the site folder."""
-        if dist.path not in self._listed:
-            lines = self._read(dist.path + "/RECORD").replace(b'"', b"").split(b"\n")
-            self._listed[dist.path] = {line.partition(b",")[0] for line in lines if b".so" in line}
-        return below.encode("utf-8", "surrogateescape") in self._listed[dist.path]
+        record = self._listed.get(dist.path)
+        if record is None:
+            record = self._listed[dist.path] = b"\n" + self._read(dist.path + "/RECORD").replace(b'"', b"")
+        return b"\n" + below.encode("utf-8", "surrogateescape") + b"," in record
 
     def _read(self, path: str) -> bytes:
         """Return a record's content, read once; nothing where it cannot be read."""

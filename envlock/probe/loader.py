@@ -96,6 +96,8 @@ class Loader:
         self._foreign = _own_library_folder(root, interpreter)
         self._elf: Dict[str, Optional[Elf]] = {}
         self._real: Dict[str, Optional[str]] = {}
+        self._found: Dict[Tuple[str, str], Optional[str]] = {}
+        self._listed: Dict[Tuple[str, str, str], List[Tuple[str, str]]] = {}
         self._cache: Optional[Dict[str, List[CacheEntry]]] = None
         self._defaults: Optional[List[Tuple[str, str]]] = None
         self._levels: Optional[List[str]] = None
@@ -145,16 +147,14 @@ class Loader:
             line = list(chain) + ([main] if main is not None and main not in chain else [])
             for one in line:
                 if one.elf.runpath is None and one.elf.rpath:
-                    for entry in one.elf.rpath.split(":")[:_FOLDER_LIMIT]:
-                        yield self._expand(entry, one), f"RPATH {entry or '(empty)'} of {one.file}"
+                    yield from self._entries("RPATH", one.elf.rpath, one)
         for number, entry in enumerate(self.library_path, 1):
             yield (
                 self._expand(entry, main),
                 f"LD_LIBRARY_PATH entry {number} ({entry or 'the working folder'})",
             )
         if owner is not None and owner.elf.runpath:
-            for entry in owner.elf.runpath.split(":")[:_FOLDER_LIMIT]:
-                yield self._expand(entry, owner), f"RUNPATH {entry or '(empty)'} of {owner.file}"
+            yield from self._entries("RUNPATH", owner.elf.runpath, owner)
         holder = owner or main
         if holder is not None and holder.elf.no_default:
             return
@@ -163,7 +163,27 @@ class Loader:
             yield cached, "/etc/ld.so.cache"
         yield from self.default_folders()
 
+    def _entries(self, kind: str, text: str, owner: Loaded) -> List[Tuple[str, str]]:
+        """Return the folders of an object's RPATH or RUNPATH, each with what to call it."""
+        key = (kind, text, owner.path)
+        if key not in self._listed:
+            self._listed[key] = [
+                (self._expand(entry, owner), f"{kind} {entry or '(empty)'} of {owner.file}")
+                for entry in text.split(":")[:_FOLDER_LIMIT]
+            ]
+        return self._listed[key]
+
     def _in_folder(self, folder: str, soname: str) -> Optional[str]:
+        """Return the file that a folder, or a line of the cache, gives for a name.
+
+        It is looked for once: every framework's search passes through the same folders.
+        """
+        key = (folder, soname)
+        if key not in self._found:
+            self._found[key] = self._look_in(folder, soname)
+        return self._found[key]
+
+    def _look_in(self, folder: str, soname: str) -> Optional[str]:
         if folder.startswith("file:"):
             real = self._folder(folder[5:].rpartition("/")[0] or "/")
             path = f"{real.rstrip('/')}/{folder.rpartition('/')[2]}" if real else ""

@@ -4,6 +4,7 @@ import re
 import shlex
 from typing import Dict, List, Optional, Tuple
 
+from envlock.probe.cache import FileCache
 from envlock.probe.observation import Observation
 from envlock.probe.root import Root, try_read
 
@@ -15,20 +16,21 @@ LIBRARY_LIMIT = 64 * 1024 * 1024
 """Bytes of a library that are searched at most; glibc and libstdc++ have about 2 MB."""
 
 
-def read_os(root: Root) -> Observation:
+def read_os(root: Root, cache: Optional[FileCache] = None) -> Observation:
     """Read [os]: the id and version of os-release(5), the C library, the newest GLIBCXX symbol version."""
     seen = Observation()
+    cache = FileCache(root) if cache is None else cache
     table = seen.table("os")
     release = _read_release(root)
     for key, name in (("id", "ID"), ("version", "VERSION_ID")):
         if release.get(name):
             table[key] = release[name]
-    libc, reason = _read_libc(root)
+    libc, reason = _read_libc(root, cache)
     if libc:
         table["libc"] = libc
     elif reason:
         seen.unobserved["os.libc"] = reason
-    newest = _newest_glibcxx(root)
+    newest = _newest_glibcxx(root, cache)
     if newest:
         table["libstdcxx"] = newest
     return seen
@@ -51,14 +53,15 @@ def _read_release(root: Root) -> Dict[str, str]:
     return release
 
 
-def _read_libc(root: Root) -> Tuple[Optional[str], Optional[str]]:
-    content = _first(root, "libc.so.6")
-    if content:
-        # Printed when libc.so.6 is run: "GNU C Library (...) stable release version 2.36."
-        at = max(0, content.find(b"GNU C Library "))
-        found = re.match(rb"GNU C Library [^\n]{0,200}release version (\d+\.\d+)", content[at : at + 300])
-        version = found.group(1).decode() if found else _newest_glibc(content)
-        return ("glibc " + version, None) if version else (None, "libc.so.6 tells no version")
+def _read_libc(root: Root, cache: FileCache) -> Tuple[Optional[str], Optional[str]]:
+    for folder in LIBRARY_FOLDERS:
+        path = folder + "/libc.so.6"
+        try:
+            version = cache.remember("libc", path, lambda path=path: _glibc_version(root, path))  # type: ignore[misc]
+        except OSError:
+            continue
+        if version is not None:
+            return (f"glibc {version}", None) if version else (None, "libc.so.6 tells no version")
     for name in _musl_names(root):
         found = re.search(rb"\x00(1\.[12]\.\d{1,2})(?:-git[\w.-]{0,40})?\x00", _read(root, "/lib/" + name))
         return ("musl " + found.group(1).decode(), None) if found else (None, f"/lib/{name} tells no version")
@@ -72,13 +75,15 @@ def _musl_names(root: Root) -> List[str]:
         return []
 
 
-def _first(root: Root, name: str) -> bytes:
-    """Return the content of the system's library of this name, or nothing where there is none."""
-    for folder in LIBRARY_FOLDERS:
-        content = _read(root, f"{folder}/{name}")
-        if content[:4] == b"\x7fELF":
-            return content
-    return b""
+def _glibc_version(root: Root, path: str) -> Optional[str]:
+    """Return the version of a glibc, "" where it tells none, and None for what is no library."""
+    content = root.read(path, LIBRARY_LIMIT)
+    if content[:4] != b"\x7fELF":
+        return None
+    # Printed when libc.so.6 is run: "GNU C Library (...) stable release version 2.36."
+    at = max(0, content.find(b"GNU C Library "))
+    found = re.match(rb"GNU C Library [^\n]{0,200}release version (\d+\.\d+)", content[at : at + 300])
+    return found.group(1).decode() if found else _newest_glibc(content) or ""
 
 
 def _read(root: Root, path: str) -> bytes:
@@ -102,14 +107,20 @@ def _newest_glibc(content: bytes) -> Optional[str]:
     return newest[len("GLIBC_") :] if newest else None
 
 
-def _newest_glibcxx(root: Root) -> Optional[str]:
+def _newest_glibcxx(root: Root, cache: FileCache) -> Optional[str]:
     """Return the newest GLIBCXX_ symbol version that the system's libstdc++ defines."""
-    from envlock.probe.elf import ElfError, newest_version, read_defined_versions, read_elf
-
     for folder in LIBRARY_FOLDERS:
+        path = folder + "/libstdc++.so.6"
         try:
-            with root.open(f"{folder}/libstdc++.so.6") as file:
-                return newest_version(read_defined_versions(file, read_elf(file)), "GLIBCXX_")
-        except (OSError, ElfError):
+            newest = cache.remember("libstdcxx", path, lambda path=path: _glibcxx_of(root, path))  # type: ignore[misc]
+        except (OSError, ValueError):  # ElfError is a ValueError
             continue
+        return str(newest) if newest else None
     return None
+
+
+def _glibcxx_of(root: Root, path: str) -> Optional[str]:
+    from envlock.probe.elf import newest_version, read_defined_versions, read_elf
+
+    with root.open(path) as file:
+        return newest_version(read_defined_versions(file, read_elf(file)), "GLIBCXX_")

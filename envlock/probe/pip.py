@@ -13,15 +13,18 @@ from bisect import bisect_left
 from contextlib import suppress
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from envlock.probe.cache import FileCache
 from envlock.probe.conda import Record, read_records
 from envlock.probe.observation import Observation
 from envlock.probe.python import NO_PYTHON, marker_environment
 from envlock.probe.redact import mask_url
-from envlock.probe.root import Entry, Root, try_read
+from envlock.probe.root import Entry, Root, TooLargeError, try_read
 from envlock.probe.target import SitePath, Target
 
 _HEADER_LIMIT = 1024 * 1024
 """Bytes of headers in a METADATA file at most; what follows them is the project's README."""
+_WHOLE = 64 * 1024
+"""Bytes of a METADATA file that are read at once; of a larger one only its headers."""
 _RECORD_LIMIT = 64 * 1024 * 1024
 _SMALL = 256 * 1024
 _IMPORT_LIMIT = 12
@@ -33,11 +36,14 @@ _VERSION = re.compile(r"[A-Za-z0-9][\w.!+*-]{0,99}\Z", re.A)
 # As email.feedparser: headers end at the first line that is neither a header nor a continuation.
 _END_OF_HEADERS = re.compile(rb"\n(?![!-9;-~]+:|[ \t]|From )")
 # A literal newline first lets the regular expression engine skip from line to line.
-_FIELD = re.compile(rb"\n([Nn]ame|[Vv]ersion|[Rr]equires-[Dd]ist):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)")
-_FOLDED = re.compile(rb"\r?\n[ \t]+")
+_FIELD = re.compile(
+    r"\n([Nn](?=ame:)|[Vv](?=ersion:)|[Rr](?=equires-[Dd]ist:))[A-Za-z-]+:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
+)
+_SPACE = " \t\r\n\v\f"
 _HASHED = re.compile(rb",sha(?:256|384|512)=[\w=+/-]+,\d*\Z")
 _MODULE = re.compile(rb"([A-Za-z_]\w*)(?:\.[\w-]+)*\.(?:py|so),")
 _FOLDER = re.compile(rb"[A-Za-z_]\w*/\Z")
+_COMMA = ord(",")
 _CHILD_LIMIT = 10_000
 _EMPTY_FILE = b"sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 _BOOKKEEPING = frozenset(
@@ -67,13 +73,31 @@ class _Found(NamedTuple):
     """The source folder that an egg-link names."""
 
 
-def read_pip(root: Root, target: Optional[Target], records: Optional[List[Record]] = None) -> Observation:
+class _Recorded(NamedTuple):
+    """What a RECORD says of a distribution."""
+
+    digest: str
+    """"" where nothing is left to hash."""
+    modules: List[str]
+    editable: bool
+    """An editable install's finder is among the files."""
+    listed: bool
+    """It lists files at all."""
+
+
+def read_pip(
+    root: Root,
+    target: Optional[Target],
+    records: Optional[List[Record]] = None,
+    cache: Optional[FileCache] = None,
+) -> Observation:
     """Observe ``package.pip``, with ``_requires_dist`` and ``_markers`` for the manifest to evaluate.
 
-    ``records`` are the conda-meta records of the prefix where the caller has read them already. What
-    conda owns is left to it; what pip put over it appears here.
+    ``records`` are the conda-meta records of the prefix where the caller has read them already, ``cache`` one
+    that is open. What conda owns is left to it; what pip put over it appears here.
     """
     seen = Observation()
+    cache = FileCache(root) if cache is None else cache
     if target is None:
         seen.unobserved["package.pip"] = NO_PYTHON
         return seen
@@ -94,7 +118,7 @@ def read_pip(root: Root, target: Optional[Target], records: Optional[List[Record
         installer = _installer(root, copy)
         if owned.holds(copy, installer):
             continue
-        packages[name] = _describe(root, copy, installer, seen, by_module)
+        packages[name] = _describe(root, cache, copy, installer, seen, by_module)
         if hidden_by:
             packages[name]["shadowed_by"] = hidden_by
         if others:
@@ -209,13 +233,11 @@ def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, 
         trouble = reason or f"{file} cannot be read: {error.strerror or error}"
         return _Found(fallback, "", site, path, kind, [], trouble, "")
     name, version, requires = "", "", []
-    for key, raw in _FIELD.findall(headers):
-        unfolded = _FOLDED.sub(b" ", raw) if b"\n" in raw else raw
-        value = unfolded.strip().decode("utf-8", "replace")
-        field = key.lower()
-        if field == b"requires-dist":
+    for key, raw in _FIELD.findall(headers.decode("utf-8", "replace")):
+        value = (re.sub(r"\r?\n[ \t]+", " ", raw) if "\n" in raw else raw).strip(_SPACE)
+        if key in "Rr":
             requires.append(value)
-        elif field == b"name":
+        elif key in "Nn":
             name = name or value
         else:
             version = version or value
@@ -236,6 +258,15 @@ def _headers(root: Root, path: str) -> bytes:
 
     Reading stops where they end.
     """
+    try:
+        held = b"\n" + root.read(path, _WHOLE).lstrip(b"\xef\xbb\xbf")
+    except TooLargeError:
+        return _headers_of_large(root, path)
+    end = _END_OF_HEADERS.search(held)
+    return held[: end.start()] if end else held
+
+
+def _headers_of_large(root: Root, path: str) -> bytes:
     held = b"\n"
     with root.open(path) as file:
         while len(held) < _HEADER_LIMIT:
@@ -351,7 +382,7 @@ class _CondaOwned:
 
 
 def _describe(
-    root: Root, copy: _Found, installer: str, seen: Observation, by_module: Dict[str, str]
+    root: Root, cache: FileCache, copy: _Found, installer: str, seen: Observation, by_module: Dict[str, str]
 ) -> Dict[str, Any]:
     package: Dict[str, Any] = {}
     if copy.version:
@@ -367,16 +398,14 @@ def _describe(
         package["source"] = source
     if editable:
         package["editable"] = True
-    record = _read_record(root, copy)
+    record = _recorded(root, cache, copy)
     if record is None:
         # Distributions' own packages come without RECORD on purpose; from an installer it is damage.
         if installer in ("pip", "uv", "poetry", "pdm"):
             seen.unobserved[f"package.pip.{copy.name}.digest"] = f"no readable RECORD in {copy.metadata}"
-    elif not editable:
-        digest = _digest(record, copy.metadata.rpartition("/")[2])
-        if digest:
-            package["digest"] = digest
-    modules = _imports(root, copy, record or [])
+    elif not editable and record.digest:
+        package["digest"] = record.digest
+    modules = _imports(root, copy, record)
     if copy.site.origin != "PYTHONPATH":
         by_module.update(dict.fromkeys(modules, copy.name))
     named = [module for module in modules if not module.rpartition(".")[2].startswith("_")] or modules
@@ -459,9 +488,54 @@ def _read_record(root: Root, copy: _Found) -> Optional[List[bytes]]:
         lines = root.read(copy.metadata + "/RECORD", _RECORD_LIMIT).splitlines()
     except OSError:
         return None
-    kept = [line for line in lines if line[-1:] != b","] or [line for line in lines if b",sha" in line]
+    try:
+        kept = [line for line in lines if line[-1] != _COMMA]
+    except IndexError:  # an empty line
+        kept = [line for line in lines if line[-1:] != b","]
+    kept = kept or [line for line in lines if b",sha" in line]
     kept.sort()
     return kept
+
+
+def _recorded(root: Root, cache: FileCache, copy: _Found) -> Optional[_Recorded]:
+    """Return what RECORD says; None where it is not there or not readable.
+
+    RECORDs are most of the bytes that an environment's metadata has, so what they say is remembered.
+    """
+    if copy.kind != "dist-info":
+        return None
+    folder = copy.metadata.rpartition("/")[2]
+
+    def summarise() -> List[Any]:
+        lines = _read_record(root, copy)
+        if lines is None:
+            raise FileNotFoundError(folder)
+        if _first(lines, folder.encode("utf-8", "surrogateescape") + b"/namespace_packages.txt,"):
+            raise _OtherFileError(lines)
+        return list(_summary(root, copy, lines))
+
+    try:
+        told = cache.remember("RECORD " + folder, copy.metadata + "/RECORD", summarise)
+        return _Recorded(*told)
+    except _OtherFileError as error:
+        return _summary(root, copy, error.lines)
+    except OSError:
+        return None
+
+
+class _OtherFileError(Exception):
+    """A RECORD whose reading takes another file, so that it must not be remembered by itself."""
+
+    def __init__(self, lines: List[bytes]) -> None:
+        super().__init__()
+        self.lines = lines
+
+
+def _summary(root: Root, copy: _Found, lines: List[bytes]) -> _Recorded:
+    names, editable = _recorded_imports(root, copy, lines)
+    return _Recorded(
+        _digest(lines, copy.metadata.rpartition("/")[2]) or "", sorted(names), editable, bool(lines)
+    )
 
 
 def _digest(lines: List[bytes], folder: str) -> Optional[str]:
@@ -483,7 +557,11 @@ def _digest(lines: List[bytes], folder: str) -> Optional[str]:
     whole = b"\n".join(kept)
     if b".pyc," in whole or b",," in whole:
         whole = b"\n".join(line for line in kept if b".pyc," not in line and b",," not in line)
-    return "sha256:" + hashlib.sha256(whole + b"\n").hexdigest() if whole else None
+    if not whole:
+        return None
+    hasher = hashlib.sha256(whole)
+    hasher.update(b"\n")
+    return "sha256:" + hasher.hexdigest()
 
 
 def _below(lines: List[bytes], folder: bytes) -> Tuple[int, int]:
@@ -542,13 +620,13 @@ def _is_intact(root: Root, path: str, algorithm: str, digest: str, size: Optiona
 # ---- import names ---------------------------------------------------------------------------------------
 
 
-def _imports(root: Root, copy: _Found, record: List[bytes]) -> List[str]:
+def _imports(root: Root, copy: _Found, record: Optional[_Recorded]) -> List[str]:
     """Return the modules and packages that a distribution brings, a namespace's parts in full.
 
     From RECORD; from top_level.txt where there is none or where it lists an editable's files only.
     """
-    names, editable = _recorded_imports(root, copy, record)
-    if (not record or editable) and copy.kind != "egg-file":
+    names = set(record.modules) if record is not None else set()
+    if (record is None or not record.listed or record.editable) and copy.kind != "egg-file":
         text = try_read(root, copy.metadata + "/top_level.txt", _SMALL) or ""
         stripped = (line.strip().replace("/", ".") for line in text.splitlines())
         names.update(line for line in stripped if re.match(r"[A-Za-z_][\w.]*\Z", line, re.A))

@@ -7,6 +7,7 @@ texts that are compiled into the executable and its libraries.
 import re
 from typing import Dict, Iterator, List, Optional
 
+from envlock.probe.cache import FileCache
 from envlock.probe.observation import Observation
 from envlock.probe.root import Root, try_read
 from envlock.probe.target import Target
@@ -32,9 +33,10 @@ _MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x15: "ppc64le", 0xF3: "riscv64"}
 """e_machine of the ELF header to platform.machine()."""
 
 
-def read_python(root: Root, target: Optional[Target]) -> Observation:
+def read_python(root: Root, target: Optional[Target], cache: Optional[FileCache] = None) -> Observation:
     """Observe ``[python]`` of the target; without a target it is unobserved."""
     seen = Observation()
+    cache = FileCache(root) if cache is None else cache
     if target is None:
         seen.unobserved["python"] = NO_PYTHON
         return seen
@@ -58,7 +60,7 @@ def read_python(root: Root, target: Optional[Target]) -> Observation:
         table["path"] = list(dict.fromkeys(added))
     libraries = (("openssl", "_ssl", "libcrypto", _OPENSSL), ("sqlite", "_sqlite3", "libsqlite3", _SQLITE))
     for name, module, library, pattern in libraries:
-        linked = _linked_version(root, target, module, library, pattern)
+        linked = _linked_version(root, target, cache, module, library, pattern)
         if linked:
             table[name] = linked
     return seen
@@ -147,7 +149,7 @@ def _from_config(target: Target) -> Optional[str]:
 
 
 def _linked_version(
-    root: Root, target: Target, module: str, library: str, pattern: "re.Pattern[bytes]"
+    root: Root, target: Target, cache: FileCache, module: str, library: str, pattern: "re.Pattern[bytes]"
 ) -> Optional[str]:
     """Return the version of the library that an extension module of the standard library runs with.
 
@@ -163,17 +165,44 @@ def _linked_version(
     extension = _extension(root, target, module)
     if extension is None:
         # Built into the interpreter, as in python-build-standalone.
-        return _search(root, target.base_executable, pattern)
+        return _remembered(root, cache, target.base_executable, library, pattern)
     try:
-        content = root.read(extension)
+        needed, version = cache.remember(
+            "links " + library, extension, lambda: _linked_or_needed(root, extension, library, pattern)
+        )
     except OSError:
         return None
+    if not needed:
+        return str(version) if version else None
+    copies = set(_copies(root, target, needed))
+    return _remembered(root, cache, copies.pop(), library, pattern) if len(copies) == 1 else None
+
+
+def _linked_or_needed(
+    root: Root, extension: str, library: str, pattern: "re.Pattern[bytes]"
+) -> List[Optional[str]]:
+    """Return the soname that an extension module asks for, and the version of what it holds itself without one."""
+    content = root.read(extension)
     needed = re.search(rb"\x00(" + library.encode() + rb"\.so[.\d]*)\x00", content)
-    if needed is None:
-        found = pattern.search(content)
-        return found.group(1).decode("ascii") if found else None
-    copies = set(_copies(root, target, needed.group(1).decode("ascii")))
-    return _search(root, copies.pop(), pattern) if len(copies) == 1 else None
+    if needed is not None:
+        return [needed.group(1).decode("ascii"), None]
+    found = pattern.search(content)
+    return [None, found.group(1).decode("ascii") if found else None]
+
+
+def _remembered(
+    root: Root, cache: FileCache, path: str, library: str, pattern: "re.Pattern[bytes]"
+) -> Optional[str]:
+    def search() -> str:
+        version = _search(root, path, pattern)
+        if version is None:  # not to be remembered: it may only be unreadable for this user
+            raise FileNotFoundError(path)
+        return version
+
+    try:
+        return str(cache.remember("version " + library, path, search))
+    except OSError:
+        return None
 
 
 def _extension(root: Root, target: Target, module: str) -> Optional[str]:

@@ -3,7 +3,7 @@
 import errno
 import os
 import stat as stat_module
-from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence
+from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from envlock.probe.root import READ_LIMIT, Entry, Stat, TooLargeError, UnobservableError
 
@@ -71,8 +71,7 @@ class FolderRoot:
         return self._folder + resolved
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:  # noqa: D102 - see Root
-        with self.open(path) as file:
-            return read_whole(file, path, limit)
+        return read_regular(self._outside(path), path, limit)
 
     def open(self, path: str) -> BinaryIO:  # noqa: D102 - see Root
         return open_regular(self._outside(path))
@@ -136,36 +135,53 @@ def sound(path: str) -> str:
 
 def open_regular(path: str) -> BinaryIO:
     """Open a regular file; a device or a named pipe, which might block or act, is refused with OSError."""
+    return os.fdopen(_descriptor(path)[0], "rb", buffering=0)
+
+
+def read_regular(path: str, shown: str, limit: int) -> bytes:
+    """Read a regular file to its end; raises TooLargeError when it holds more than limit bytes.
+
+    ``shown`` is what errors call it. Straight from the descriptor: hundreds of small files are read for one
+    environment.
+    """
+    descriptor, size = _descriptor(path)
+    try:
+        if size > limit:
+            raise TooLargeError(f"{shown}: larger than {limit} bytes")
+        # One byte more than it says, so that most files are read at once. Files under /proc say 0 and
+        # come in pieces: read to the end.
+        piece = os.read(descriptor, min(size or 65536, limit) + 1)
+        if piece and len(piece) == size:
+            return piece
+        pieces, held = [], 0
+        while piece:
+            pieces.append(piece)
+            held += len(piece)
+            if held > limit:
+                raise TooLargeError(f"{shown}: larger than {limit} bytes")
+            piece = os.read(descriptor, min(limit + 1 - held, 65536))
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def _descriptor(path: str) -> Tuple[int, int]:
+    """Open a regular file for reading, and return its size as well; raises OSError for everything else."""
     # Asked before it is opened, since opening alone makes some devices act (a watchdog, a tape); and
     # after, since it may have been replaced between.
-    if stat_module.S_ISREG(os.stat(sound(path)).st_mode):
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:  # a name that no file system takes
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    if stat_module.S_ISREG(mode):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if stat_module.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "rb", buffering=0)
+        opened = os.fstat(descriptor)
+        if stat_module.S_ISREG(opened.st_mode):
+            return descriptor, opened.st_size
         os.close(descriptor)
-    elif stat_module.S_ISDIR(os.stat(path).st_mode):
+    elif stat_module.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     raise OSError(f"{path}: not a regular file")
-
-
-def read_whole(file: BinaryIO, path: str, limit: int) -> bytes:
-    """Read an unbuffered file to its end; raises TooLargeError when it holds more than limit bytes."""
-    size = os.fstat(file.fileno()).st_size
-    if size > limit:
-        raise TooLargeError(f"{path}: larger than {limit} bytes")
-    # One byte more than it says, so that most files are read at once. Files under /proc say 0 and
-    # come in pieces: read to the end.
-    piece = file.read(min(size or 65536, limit) + 1)
-    if piece and len(piece) == size:
-        return piece
-    pieces, held = [], 0
-    while piece:
-        pieces.append(piece)
-        held += len(piece)
-        if held > limit:
-            raise TooLargeError(f"{path}: larger than {limit} bytes")
-        piece = file.read(min(limit + 1 - held, 65536))
-    return b"".join(pieces)
 
 
 def to_stat(result: os.stat_result) -> Stat:

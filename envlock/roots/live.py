@@ -1,37 +1,43 @@
 """The live machine: its file system, its environment, and questions put to it in child processes."""
 
 import contextlib
-import json
 import os
-import pkgutil
-import select
-import subprocess
 import sys
-import time
-from typing import BinaryIO, Dict, List, Mapping, Optional, Sequence
+from stat import S_ISLNK
+from typing import TYPE_CHECKING, BinaryIO, Dict, List, Mapping, Optional, Sequence
 
 from envlock.probe.root import READ_LIMIT, Entry, Stat, UnobservableError
-from envlock.roots.folder import open_regular, read_whole, sound, to_stat
+from envlock.roots.folder import open_regular, read_regular, sound, to_stat
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class LiveRoot:
-    """The root protocol over this machine; ``environ`` stands in for the process's own when given."""
+    """The root protocol over this machine; ``environ`` stands in for the process's own when given.
+
+    One root is one look at the machine: what a folder held and where a path led is asked once and kept.
+    """
 
     kind = "live"
 
     def __init__(self, environ: Optional[Mapping[str, str]] = None) -> None:
         self.environ: Mapping[str, str] = dict(os.environ if environ is None else environ)
+        self._scanned: Dict[str, List[Entry]] = {}
+        self._real: Dict[str, str] = {}
 
     def read(self, path: str, limit: int = READ_LIMIT) -> bytes:  # noqa: D102 - see Root
-        with open_regular(path) as file:
-            return read_whole(file, path, limit)
+        return read_regular(path, path, limit)
 
     def open(self, path: str) -> BinaryIO:  # noqa: D102 - see Root
         return open_regular(path)
 
     def scan(self, path: str) -> List[Entry]:  # noqa: D102 - see Root
-        with os.scandir(sound(path)) as found:
-            return sorted(Entry(e.name, _safe(e.is_dir), _safe(e.is_file), e.is_symlink()) for e in found)
+        held = self._scanned.get(path)
+        if held is None:
+            with os.scandir(sound(path)) as found:
+                held = self._scanned[path] = sorted(map(_entry, found))
+        return held[:]
 
     def stat(self, path: str) -> Stat:  # noqa: D102 - see Root
         return to_stat(os.stat(sound(path)))
@@ -40,9 +46,25 @@ class LiveRoot:
         return os.readlink(sound(path))
 
     def realpath(self, path: str) -> str:  # noqa: D102 - see Root
+        held = self._real.get(path)
+        if held is None:
+            held = self._real[path] = self._resolve(path)
+        return held
+
+    def _resolve(self, path: str) -> str:
+        """Resolve links as os.path.realpath does; of a path whose folder is known only the last name is looked at."""
+        folder, _, name = path.rpartition("/")
+        if not folder.startswith("/") or name in ("", ".", "..") or folder.endswith("/") or len(path) > 1000:
+            try:
+                return os.path.realpath(sound(path))
+            except OSError:
+                return path
+        place = f"{self.realpath(folder).rstrip('/')}/{name}"
         try:
-            return os.path.realpath(sound(path))
-        except OSError:
+            return os.path.realpath(place) if S_ISLNK(os.lstat(place).st_mode) else place
+        except OSError:  # what is not there stays as it is
+            return place
+        except ValueError:  # a name that no file system takes
             return path
 
     def exists(self, path: str) -> bool:  # noqa: D102 - see Root
@@ -65,6 +87,9 @@ class LiveRoot:
         return _run(command, self.environ, timeout, limit)
 
     def ask(self, question: str, arguments: Sequence[str] = (), timeout: float = 10.0) -> Dict[str, object]:  # noqa: D102
+        import json
+        import pkgutil
+
         source = pkgutil.get_data("envlock.probe", f"ask/{question}.py")
         if source is None:
             raise ValueError(f"no question named {question}")
@@ -83,14 +108,23 @@ class LiveRoot:
         return answer
 
 
-def _safe(question: object) -> bool:
+def _entry(found: "os.DirEntry[str]") -> Entry:
+    link = found.is_symlink()
     try:
-        return bool(question())  # type: ignore[operator]
-    except OSError:
-        return False
+        if link:
+            return Entry(found.name, found.is_dir(), found.is_file(), True)
+        return Entry(
+            found.name, found.is_dir(follow_symlinks=False), found.is_file(follow_symlinks=False), False
+        )
+    except OSError:  # a link in a circle, or into a folder that may not be entered
+        return Entry(found.name, False, False, link)
 
 
 def _run(command: Sequence[str], environ: Mapping[str, str], timeout: float, limit: int) -> str:
+    # Imported where a child is started: on most machines none is.
+    import subprocess
+    import time
+
     name = os.path.basename(command[0])
     try:
         process = subprocess.Popen(
@@ -118,6 +152,10 @@ def _run(command: Sequence[str], environ: Mapping[str, str], timeout: float, lim
 
 def _output(process: "subprocess.Popen[bytes]", name: str, end: float, timeout: float, limit: int) -> bytes:
     """Return what a child prints until it closes stdout and ends; never more than limit bytes are held."""
+    import select
+    import subprocess
+    import time
+
     late = UnobservableError(f"{name} did not answer within {timeout:g} s")
     assert process.stdout is not None
     pieces: List[bytes] = []
@@ -146,6 +184,7 @@ def _output(process: "subprocess.Popen[bytes]", name: str, end: float, timeout: 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     """End a child and what it started; a process stuck in a driver call may stay behind unreaped."""
     import signal
+    import subprocess
 
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -66,6 +66,7 @@ def test_what_pip_put_over_conda_appears_in_both(real):
         os.unlink(f"{folder}/{name}")
     os.rmdir(folder)
     write(prefix, below(SITE, dist_info("demo", "1.3")))
+    root = LiveRoot(root.environ)  # a new look
     assert pip_packages(root, target)["demo"]["version"] == "1.3"
     assert read_conda(root, target).facts["package"]["conda"]["demo"]["version"] == "1.2"
 

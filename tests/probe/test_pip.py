@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from envlock.probe.cache import FileCache
 from envlock.probe.pip import normalise, read_pip, verify_files
 from envlock.probe.target import find_target
 from envlock.roots.folder import FolderRoot
@@ -471,3 +472,34 @@ def test_the_headers_end_where_the_readme_begins(tmp_path):
 
 def test_without_a_python_packages_are_unobserved(tmp_path):
     assert "package.pip" in read_pip(FolderRoot(str(tmp_path)), None).unobserved
+
+
+def test_what_a_record_says_is_remembered_until_it_changes(tmp_path):
+    site = tmp_path / "env/lib/python3.11/site-packages"
+    namespaced = {"other-2.dist-info/namespace_packages.txt": "zope\n"}
+    other = dist_info("other", "2", {"zope/__init__.py": "", "zope/one/__init__.py": "", **namespaced})
+    for tree in (ENV, below(SITE, dist_info("m", "1.0", {"m.py": "x = 1\n"})), below(SITE, other)):
+        write(tmp_path, tree)
+    environ = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "/nowhere"}
+
+    def look(cached):
+        root = LiveRoot(environ)
+        target = find_target(root, prefix=str(tmp_path / "env"))
+        if not cached:
+            return packages(read_pip(root, target))
+        with FileCache(root) as cache:
+            return packages(read_pip(root, target, cache=cache))
+
+    first = look(False)
+    assert look(True) == look(True) == first
+    assert first["other"]["imports"] == ["zope.one"]
+    remembered = json.loads((tmp_path / "cache/envlock/files.json").read_text())["files"]
+    assert [key.split(":")[0] for key in remembered] == ["RECORD m-1.0.dist-info"]
+    # The namespaces of the other are told by a file of their own, which may change while RECORD does not.
+    (site / "other-2.dist-info/namespace_packages.txt").write_text("")
+    assert "imports" not in look(True)["m"]
+    assert look(True)["other"]["imports"] == ["zope"]
+    write(tmp_path, below(SITE, dist_info("m", "1.0", {"n.py": "x = 2\n"})))
+    changed = look(True)["m"]
+    assert changed["digest"] != first["m"]["digest"]
+    assert changed["imports"] == ["n"]
