@@ -23,7 +23,7 @@ from envlock.locks.model import (
 from envlock.locks.requirements_txt import requirement
 from envlock.manifest.read import printable
 
-_SPEC = re.compile(r"(?:([^\s:\[\]]{1,300})::)?([A-Za-z0-9_][\w.-]{0,127})\s*([^\[\]]*)(?:\[(.*)\])?\s*\Z")
+_SPEC = re.compile(r"(?:([^\s\[\]]{1,300})::)?([A-Za-z0-9_][\w.-]{0,127})\s*([^\[\]]*)(?:\[(.*)\])?\s*\Z")
 _BRACKET = re.compile(r"(\w+)\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|([^,\s]+))")
 _FUZZY = re.compile(r"=\s*([^=<>!~,|\s][^=<>!~,|\s]*)(?:=(\S+))?\Z")
 _EXACT = re.compile(r"==\s*([^=<>!~,|*\s]+)(?:=(\S+))?\Z")
