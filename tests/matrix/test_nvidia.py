@@ -86,7 +86,8 @@ def test_some_nvcc_build_for_every_gpu_and_not_for_none():
     ("cuda", "arch", "builds"),
     [("12.4", "sm_90", True), ("12.4", "sm_120", False), ("12.8", "sm_120", True), ("12.9", "sm_70", True),
      ("13.0", "sm_70", False), ("11.7", "sm_89", False), ("11.8", "sm_35", True), ("12.0", "sm_35", False),
-     ("11.0", "sm_86", False), ("11.1", "sm_86", True)],
+     ("11.0", "sm_86", False), ("11.1", "sm_86", True), ("9.0", "sm_70", True), ("8.0", "sm_70", False),
+     ("8.0", "sm_20", True), ("9.0", "sm_20", False)],
 )  # fmt: skip
 def test_what_nvcc_builds_for(cuda, arch, builds):
     row = nvcc_row(MATRIX, cuda)
@@ -109,7 +110,7 @@ def test_the_oldest_driver_of_a_cuda(cuda, platform, driver, native):
 
 def test_an_unknown_cuda_has_no_driver_floor():
     assert driver_for_cuda(MATRIX, "14.0") is None
-    assert driver_for_cuda(MATRIX, "9.2") is None
+    assert driver_for_cuda(MATRIX, "7.0") is None
     assert driver_for_cuda(MATRIX, "13.0", "windows") is None
     assert family_row(MATRIX, "10.2") is None
 
@@ -145,7 +146,7 @@ def test_a_newer_branch_supports_a_newer_cuda():
 def test_a_toolkits_driver_is_of_the_branch_that_supports_it():
     cuda_of = {row["branch"]: row["max_cuda"] for row in rows("driver", "branch") if "max_cuda" in row}
     for row in toolkits():
-        if "driver_linux" in row:
+        if "driver_linux" in row and Version(row["cuda"]) >= Version("9.0"):  # older branches have no row
             assert cuda_of[row["driver_linux"].split(".")[0]] == row["cuda"], row
 
 
@@ -367,7 +368,7 @@ def test_a_gcc_limit_never_falls_and_old_nvcc_do_not_take_new_gcc():
     gcc = {
         row["cuda"]: row["max"] for row in rows("host_compiler", "host-compiler") if row["compiler"] == "gcc"
     }
-    assert (gcc["11.8"], gcc["12.4"], gcc["12.8"]) == ("11", "13", "14")
+    assert (gcc["8.0"], gcc["9.2"], gcc["11.8"], gcc["12.4"], gcc["12.8"]) == ("5", "7", "11", "13", "14")
     assert set(gcc) == {row["cuda"] for row in toolkits()}
 
 
