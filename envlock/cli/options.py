@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,6 +87,10 @@ def manifest_or_live(
     """Read the manifest at a path, or capture the root (None: this machine) where no path is given."""
     import envlock
 
+    if path is None and root is None:
+        # From where the command runs: PWD may still say where its caller was (pre-commit and git run hooks so).
+        python = os.path.abspath(python) if python and "/" in python else python
+        prefix = os.path.abspath(prefix) if prefix else prefix
     if path is None:
         return envlock.capture(root, python=python, prefix=prefix)
     if python or prefix:
