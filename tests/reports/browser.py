@@ -39,7 +39,7 @@ class Browser:
 
         self._process = subprocess.Popen(
             [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=connect, close_fds=False,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=connect, close_fds=False,  # noqa: PLW1509 - one thread, and no other way to fd 3
         )  # fmt: skip
         os.close(to_read)
         os.close(to_write)
@@ -83,7 +83,13 @@ class Browser:
         """Load a file at this width in CSS pixels."""
         self.events.clear()
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         self.call("Page.navigate", url=path.as_uri())
@@ -101,7 +107,8 @@ class Browser:
         return [
             json.dumps(event["params"])
             for event in self.events
-            if event.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
+            if event.get("method")
+            in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
         ]
 
     def requests(self) -> list[str]:
