@@ -63,7 +63,7 @@ def test_versions_and_specifiers_are_such(matrix, subject):
 
 @pytest.mark.parametrize(
     ("subject", "first", "last"),
-    [("torch", "1.12.0", "2.15.0"), ("tensorflow", "2.6", "2.21"), ("jax", "0.4.23", "0.11.0"),
+    [("torch", "1.0.0", "2.15.0"), ("tensorflow", "1.13", "2.21"), ("jax", "0.4.1", "0.11.0"),
      ("numba", "0.55.0", "0.67.0"), ("python", "3.6", "3.15")],
 )  # fmt: skip
 def test_releases_are_in_order_and_reach_from_first_to_last(matrix, subject, first, last):
@@ -75,7 +75,7 @@ def test_releases_are_in_order_and_reach_from_first_to_last(matrix, subject, fir
 
 def test_the_files_stay_small_enough_to_parse_at_every_start():
     folder = os.path.dirname(loader.__file__)
-    assert sum(os.path.getsize(os.path.join(folder, f"{name}.toml")) for name in SUBJECTS) < 100_000
+    assert sum(os.path.getsize(os.path.join(folder, f"{name}.toml")) for name in SUBJECTS) < 125_000
 
 
 # ---- PyTorch ------------------------------------------------------------------------------------------
