@@ -76,9 +76,7 @@ def driver_for_cuda(matrix: Matrix, cuda: str, platform: str = "linux") -> Drive
         for row in (native, family)
         if row is not None and column in row
     ]
-    return (
-        min(floors, key=lambda floor: version_key(floor.version)) if floors else None
-    )
+    return min(floors, key=lambda floor: version_key(floor.version)) if floors else None
 
 
 def branch_row(matrix: Matrix, driver: str) -> Row | None:
