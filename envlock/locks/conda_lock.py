@@ -81,7 +81,10 @@ def _validated(plain: dict[str, Any], path: str) -> tuple[list[tuple[Any, frozen
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise LockFileError(printable(f"{path}: {place}: {first['msg'][:200]}")) from None
-    except (ValueError, RecursionError, AssertionError) as error:
+    except KeyError as error:
+        # Its validators look at fields that have failed already.
+        raise LockFileError(printable(f"{path}: package: a value of {error} that is not known")) from None
+    except (ValueError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         raise LockFileError(printable(f"{path}: not a conda-lock file: {str(error)[:200]}")) from None
     entries = [
         (entry, frozenset({entry.category}) if version == 1 else frozenset(entry.categories))

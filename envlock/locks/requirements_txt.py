@@ -83,6 +83,8 @@ def requirement(line: str, place: str, path: str) -> tuple[Locked, str] | str:
 
     try:
         parsed = Requirement(plain)
+    except RecursionError:
+        raise LockFileError(printable(f"{place}: nested too deeply: {plain[:80]!r}")) from None
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         raise LockFileError(printable(f"{place}: not a requirement: {plain[:80]!r}: {reason}")) from None

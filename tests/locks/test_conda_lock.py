@@ -101,10 +101,10 @@ def test_the_extra_is_named_where_conda_lock_is_missing(tmp_path, monkeypatch):
     ("text", "message"),
     [
         (LOCK.replace("version: 1\n", "version: 3\n", 1), "version 3 is not known"),
-        (LOCK.replace("manager: pip", "manager: npm"), "package.4.manager"),
+        (LOCK.replace("manager: pip", "manager: npm"), "a value of 'manager' that is not known"),
         (LOCK.replace("  url: https", "  uri: https", 1), "package.0.ur"),
         ("metadata: 1\npackage: 2\n", "version None is not known"),
-        ("version: 1\nmetadata: 1\npackage: 2\n", "metadata"),
+        ("version: 1\nmetadata: 1\npackage: 2\n", "package: Input"),
     ],
 )
 def test_broken_files_say_where(tmp_path, text, message):
