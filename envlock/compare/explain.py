@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from envlock.compare.symptoms import _import_names, _project_address
+from envlock.compare.symptoms import _import_names,
+    projects_by_import, _project_address
 from envlock.manifest.address import covers, facts
 from envlock.rules.engine import all_rules, run
 from envlock.rules.model import Finding
@@ -114,7 +115,7 @@ def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int
     """Return the known errors of a log in the order of their first line, and how many lines it has."""
     from envlock.matrix.patterns import match_line
 
-    projects = {name: project for project, names in _import_names(matrix).items() for name in names}
+    projects = projects_by_import(_import_names(matrix))
     breakages = _breakages(matrix)
     found: dict[tuple[str, ...], Symptom] = {}
     count = 0

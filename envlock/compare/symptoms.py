@@ -63,7 +63,7 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
     changes = list(changes)
     imports = _import_names(matrix)
     names = _names(changes, imports)
-    projects = {name: project for project, modules in imports.items() for name in modules}
+    projects = projects_by_import(imports)
     breakages = _breakages(changes, matrix)
     found = Symptoms()
     tail: deque[set[str]] = deque(maxlen=_TAIL)
@@ -89,6 +89,15 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
         for address in touched:
             found.mentions[address] += 2
     return found
+
+
+def projects_by_import(imports: Mapping[str, list[str]]) -> dict[str, str]:
+    """Turn distribution -> import names round: the first distribution that the matrix lists is the usual one."""
+    projects: dict[str, str] = {}
+    for project, modules in imports.items():
+        for name in modules:
+            projects.setdefault(name, project)
+    return projects
 
 
 def _point(found: Symptoms, address: str, pointer: Pointer) -> None:

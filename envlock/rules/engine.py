@@ -79,10 +79,15 @@ def find_rule(name: str) -> Rule:
 
 
 def run(manifest: Manifest, matrix: Matrix, *, try_fixes: bool = True) -> Result:
-    """Run every rule over a manifest; findings come worst and deepest first, each with fixes that work."""
+    """Run every rule over a manifest; findings come worst and deepest first, each with fixes that work.
+
+    A fix that was not tried on paper is not told: without ``try_fixes`` findings come without any.
+    """
     findings, unknown = _run(manifest, matrix)
     if try_fixes:
         findings = _with_working_fixes(manifest, matrix, findings)
+    else:
+        findings = [msgspec.structs.replace(finding, fixes=()) for finding in findings]
     return Result(tuple(findings), tuple(unknown))
 
 
