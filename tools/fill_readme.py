@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,14 @@ def fill(text: str) -> str:
 
     def run(match: re.Match[str]) -> str:
         command = [sys.executable, "-m", *match.group(2).split()]
-        printed = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False).stdout
+        plain = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GITHUB_", "FORCE_COLOR"))
+        }
+        printed = subprocess.run(
+            command, cwd=TOP, env=plain, capture_output=True, text=True, check=False
+        ).stdout
         return match.group(1) + printed + match.group(4)
 
     return BLOCK.sub(run, text)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from envlock.compare.symptoms import _import_names,
-    projects_by_import, _project_address
+from envlock.compare.symptoms import _import_names, _project_address, projects_by_import
 from envlock.manifest.address import covers, facts
 from envlock.rules.engine import all_rules, run
 from envlock.rules.model import Finding
