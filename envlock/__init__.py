@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["capture", "check", "diff", "from_observation", "from_report", "load", "verify", "which"]
+from envlock._version import __version__
+
+__all__ = ["__version__", "capture", "check", "diff", "from_observation", "from_report", "load", "verify", "which"]
 
 if TYPE_CHECKING:
     import datetime

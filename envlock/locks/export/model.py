@@ -145,7 +145,7 @@ def plural(count: int, noun: str) -> str:
 
 def header(manifest: Manifest, notes: Iterable[str]) -> list[str]:
     """Return the comment that stands above an export: what it is of, and what it does not hold."""
-    from envlock import __version__
+    from envlock._version import __version__
 
     name = manifest.capture.name
     of = f" of {shown(name)}" if name else ""

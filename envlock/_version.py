@@ -1,0 +1,3 @@
+"""The version of envlock, where every layer may read it."""
+
+__version__ = "0.1.0"
