@@ -73,7 +73,7 @@ def _validated(plain: dict[str, Any], path: str) -> tuple[list[tuple[Any, frozen
     content = dict(plain)
     version = content.pop("version", None)
     models = {1: Version1, 2: Version2}
-    if version not in models or isinstance(version, bool):
+    if type(version) is not int or version not in models:
         raise LockFileError(f"{path}: conda-lock version {version!r} is not known; 1 and 2 are")
     try:
         lock = models[version].model_validate(content)

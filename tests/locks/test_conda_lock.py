@@ -104,6 +104,7 @@ def test_the_extra_is_named_where_conda_lock_is_missing(tmp_path, monkeypatch):
         (LOCK.replace("manager: pip", "manager: npm"), "a value of 'manager' that is not known"),
         (LOCK.replace("  url: https", "  uri: https", 1), "package.0.ur"),
         ("metadata: 1\npackage: 2\n", "version None is not known"),
+        ("version: { a: 1 }\nmetadata: 1\npackage: 2\n", "is not known; 1 and 2 are"),
         ("version: 1\nmetadata: 1\npackage: 2\n", "package: Input"),
     ],
 )
