@@ -126,7 +126,13 @@ def refresh(text: str, registry: Registry, today: datetime.date) -> str:
     for kind, columns in tables["keys"].items():
         if columns in (["version"], ["package", "version"]):  # what one wheel's metadata can speak for
             tables[kind] = list(_refreshed(tables.get(kind, []), registry, today))
-    return render(text.partition("\n")[0], tables)
+    return render(head_comment(text), tables)
+
+
+def head_comment(text: str) -> str:
+    """Return the comment lines that a file begins with."""
+    lines = text.split("\n")
+    return "\n".join(lines[: next((at for at, line in enumerate(lines) if not line.startswith("#")), len(lines))])
 
 
 def render(comment: str, tables: dict[str, Any]) -> str:
