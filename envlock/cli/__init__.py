@@ -75,6 +75,10 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line; every EnvlockError becomes one sentence on stderr and exit code 2."""
+    import gc
+
+    # A command makes some hundred thousand small objects and ends: looking for cycles among them is lost time.
+    gc.set_threshold(100_000, 50, 100)
     try:
         group(prog_name="envlock")
     except EnvlockError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 
 from envlock.errors import EnvlockError
 
@@ -30,7 +29,10 @@ def write_atomically(path: str, text: str) -> None:
             with open(target, "w", encoding="utf-8") as device:  # /dev/stdout, a named pipe
                 device.write(text)
             return
-        descriptor, temporary = tempfile.mkstemp(prefix=".envlock-", dir=os.path.dirname(target))
+        # As tempfile.mkstemp does it; importing that takes longer than all of this.
+        name = f"{os.path.dirname(target)}/.envlock-{os.urandom(8).hex()}"
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        temporary = name
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

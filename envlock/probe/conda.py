@@ -18,12 +18,12 @@ _RECORD_LIMIT = 256 * 1024 * 1024
 _END = 32 * 1024
 """Bytes at a record's start and end in which its own keys are looked for."""
 _CHUNK = 1024 * 1024
-_NAME = re.compile(r"[a-zA-Z0-9_][\w.-]{0,127}\Z", re.A)
-_WORD = re.compile(r"[\w.!+-]{1,200}\Z", re.A)
+_NAME = r"(?a)[a-zA-Z0-9_][\w.-]{0,127}\Z"
+_WORD = r"(?a)[\w.!+-]{1,200}\Z"
 _TEXT = rb'"(channel|subdir|sha256)": "((?:[^"\\\n]|\\.){0,2000})"'
 _METADATA = (b'.dist-info/METADATA"', b'.egg-info/PKG-INFO"', b'.egg-info"')
-_HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*", re.I)
-_SUBDIRS = re.compile(r"(?:noarch|(?:linux|osx|win|emscripten|wasi|zos|freebsd)-[\w]+)\Z")
+_HOST = r"(?i)[a-z][a-z0-9+.-]*://[^/]*"
+_SUBDIRS = r"(?:noarch|(?:linux|osx|win|emscripten|wasi|zos|freebsd)-[\w]+)\Z"
 
 
 class Record(NamedTuple):
@@ -95,7 +95,7 @@ def read_records(root: Root, prefix: str) -> Tuple[List[Record], Dict[str, str]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             name = entry.name[:-5].rsplit("-", 2)[0]
             reason = error.strerror if isinstance(error, OSError) else "it is no conda-meta record"
-            if _NAME.match(name):
+            if re.match(_NAME, name):
                 broken[name] = f"{path} cannot be read: {reason or error}"
     records.sort()
     return records, broken
@@ -124,9 +124,9 @@ def verify_conda_files(root: Root, target: Target) -> Dict[str, List[str]]:
 
 def short_channel(channel: str) -> str:
     """Return a channel's name without host, token and platform: what ``-c`` takes for a known channel."""
-    path = _HOST.sub("", re.split(r"[?#]", channel, maxsplit=1)[0])
+    path = re.sub(_HOST, "", re.split(r"[?#]", channel, maxsplit=1)[0])
     parts = [part for part in path.split("/") if part]
-    if parts and _SUBDIRS.match(parts[-1]):
+    if parts and re.match(_SUBDIRS, parts[-1]):
         parts.pop()
     if len(parts) > 2 and parts[0] == "t":
         del parts[:2]
@@ -144,15 +144,15 @@ def _parse(content: bytes, path: str) -> Record:
         data = json.loads(content)
         facts = {key: str(data.get(key) or "") for key in ("channel", "subdir", "sha256")}
         stem = [str(data["name"]), str(data["version"]), str(data.get("build") or "")]
-    if not _NAME.match(stem[0]) or not _WORD.match(stem[1]):
+    if not re.match(_NAME, stem[0]) or not re.match(_WORD, stem[1]):
         raise ValueError("no package name and version")
     sha256 = facts.get("sha256", "")
     return Record(
         name=stem[0],
         version=stem[1],
-        build=stem[2] if _WORD.match(stem[2]) else "",
+        build=stem[2] if re.match(_WORD, stem[2]) else "",
         channel=short_channel(facts.get("channel", ""))[:200],
-        subdir=facts["subdir"] if _WORD.match(facts.get("subdir", "")) else "",
+        subdir=facts["subdir"] if re.match(_WORD, facts.get("subdir", "")) else "",
         sha256=sha256 if re.match(r"[0-9a-f]{64}\Z", sha256) else "",
         path=path,
         metadata=_metadata(content),

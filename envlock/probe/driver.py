@@ -17,13 +17,11 @@ SECONDS = 5.0
 
 # "NVIDIA UNIX x86_64 Kernel Module  550.90.07  Fri ..." is the proprietary flavour, "NVIDIA UNIX Open
 # Kernel Module for x86_64  580.95.05  Release Build ..." the open one (open-gpu-kernel-modules, nv-procfs.c).
-_NVRM = re.compile(
-    r"NVRM version:\s{1,8}NVIDIA UNIX (Open )?\S{0,20} ?Kernel Module(?: for \S{1,20})?\s{1,8}(\d+\.\d+(?:\.\d+)?)"
-)
-_VERSION = re.compile(r"\d{2,4}\.\d{1,4}(?:\.\d{1,4})?\Z")
-_FILE_VERSION = re.compile(r"\.so\.(\d{3}\.\d{1,4}(?:\.\d{1,4})?)\Z")
-_COMPAT = re.compile(r"/(?:cuda-)?compat(?:_\w+)?/")
-_NODE = re.compile(r"nvidia\d+\Z")
+_NVRM = r"NVRM version:\s{1,8}NVIDIA UNIX (Open )?\S{0,20} ?Kernel Module(?: for \S{1,20})?\s{1,8}(\d+\.\d+(?:\.\d+)?)"
+_VERSION = r"\d{2,4}\.\d{1,4}(?:\.\d{1,4})?\Z"
+_FILE_VERSION = r"\.so\.(\d{3}\.\d{1,4}(?:\.\d{1,4})?)\Z"
+_COMPAT = r"/(?:cuda-)?compat(?:_\w+)?/"
+_NODE = r"nvidia\d+\Z"
 
 DRIVER_FOLDERS = (
     "/usr/lib/wsl/lib", "/lib/{0}-linux-gnu", "/usr/lib/{0}-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib",
@@ -136,11 +134,11 @@ def read_gpus(root: Root, nvml: Optional[Nvml] = None, timeout: float = SECONDS)
 
 def read_kernel_module(root: Root) -> Tuple[Optional[str], Optional[str]]:
     """Return the loaded kernel module's version and flavor: open or proprietary; nouveau has no version."""
-    found = _NVRM.search(try_read(root, "/proc/driver/nvidia/version", 4096) or "")
+    found = re.search(_NVRM, try_read(root, "/proc/driver/nvidia/version", 4096) or "")
     if found:
         return found.group(2), "open" if found.group(1) else "proprietary"
     version = (try_read(root, "/sys/module/nvidia/version", 256) or "").strip()
-    if _VERSION.match(version):
+    if re.match(_VERSION, version):
         return version, None
     return None, None
 
@@ -203,17 +201,17 @@ def _native_libcuda(root: Root, found: Optional[str]) -> Optional[str]:
 
 
 def _is_foreign(path: str) -> bool:
-    return "/stubs/" in path or _COMPAT.search(path) is not None
+    return "/stubs/" in path or re.search(_COMPAT, path) is not None
 
 
 def _user_version(root: Root, nvml: Nvml, libcuda: Optional[str]) -> Tuple[Optional[str], Optional[str]]:
     """Return the user-space version, or None and why it cannot be told (no reason: it is not installed)."""
     told = nvml.answer.get("driver")
-    if isinstance(told, str) and _VERSION.match(told):
+    if isinstance(told, str) and re.match(_VERSION, told):
         return told, None
     library = find_library(root, "libnvidia-ml.so.1")
     for path in (library, libcuda):
-        found = _FILE_VERSION.search(path or "")
+        found = re.search(_FILE_VERSION, path or "")
         if found:
             return found.group(1), None
     if told is not None:
@@ -254,7 +252,7 @@ def _read_cuda(
     library is asked by its path.
     """
     driver = seen.table("driver")
-    compat = libcuda if libcuda and _COMPAT.search(libcuda) else None
+    compat = libcuda if libcuda and re.search(_COMPAT, libcuda) else None
     cuda, reason = None, nvml.reason
     if compat is None:
         cuda = _cuda_text(nvml.answer.get("cuda"))
@@ -334,7 +332,7 @@ def _missing(root: Root, nvml: Nvml, libcuda: Optional[str], kernel: Optional[st
             nodes = []
         if not on_demand:
             missing += ["/dev/" + name for name in ("nvidiactl",) if name not in nodes]
-            if not any(_NODE.match(name) for name in nodes):
+            if not any(re.match(_NODE, name) for name in nodes):
                 missing.append("/dev/nvidia0")
         if "nvidia-uvm" not in nodes and (not on_demand or root.is_dir("/sys/module/nvidia_uvm")):
             missing.append("/dev/nvidia-uvm")

@@ -7,6 +7,7 @@ masking what is masked already changes nothing. Masking errs on the side of mask
 import re
 
 MASK = "***"
+# Patterns are text: each is compiled (and then held by re) when a value first needs it, most never are.
 
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:[A-Z]*TOKEN|PASS|[A-Z]*PASSWORD|PASSWD|PASSPHRASE|[A-Z]*SECRETS?|KEY|KEYS|[A-Z]*APIKEY"
@@ -16,13 +17,13 @@ _SECRET_NAME = re.compile(
 """Words in upper case, set off by underscores: HF_TOKEN, but not TOKENIZERS_PARALLELISM."""
 
 # PEP 610 lets the user name "git" and references to environment variables stand: neither is a secret.
-_HARMLESS_USER = re.compile(r"(?:git|\$\{[\w-]+\}(?::\$\{[\w-]+\})?|\*\*\*)\Z")
-_USERINFO = re.compile(r"(?<=://)[^\s/?#]*(?=@)")
+_HARMLESS_USER = r"(?:git|\$\{[\w-]+\}(?::\$\{[\w-]+\})?|\*\*\*)\Z"
+_USERINFO = r"(?<=://)[^\s/?#]*(?=@)"
 # A password with a raw "/" in it is no valid URL, but proxies are set like that; a port is not a password.
-_USERINFO_SLASHED = re.compile(r"(?<=://)[^\s/?#:@]{1,256}:(?!\d*(?:[/?#\s,;]|\Z))[^\s@]{0,1024}(?=@)")
+_USERINFO_SLASHED = r"(?<=://)[^\s/?#:@]{1,256}:(?!\d*(?:[/?#\s,;]|\Z))[^\s@]{0,1024}(?=@)"
 # A proxy has no path that matters and often no scheme: all up to the last "@" is its user.
-_PROXY_USERINFO = re.compile(r"(?:\A|(?<=://))(?![\w+.-]{1,20}://)\S{1,4096}(?=@)")
-_CONDA_TOKEN = re.compile(
+_PROXY_USERINFO = r"(?:\A|(?<=://))(?![\w+.-]{1,20}://)\S{1,4096}(?=@)"
+_CONDA = (
     r"(://[^\s]{0,512}?/t/|(?<![\w./-])[\w-]+(?:\.[\w-]+){1,8}(?::\d+)?/t/)[^\s/]+"
     r"|(?<![\w./-])(t/)[A-Za-z]{2}-[0-9A-Za-z-]{8,}"
 )
@@ -30,15 +31,12 @@ _SENSITIVE = (
     r"(?:secret|token|password|passwd|passphrase|pwd|api[_-]?key|access[_-]?key(?:[_-]?id)?|secret[_-]?key"
     r"|account[_-]?key|private[_-]?key|signature|credentials?|authorization)"
 )
-_QUERY = re.compile(
-    r"([?&;#](?:[\w.-]{0,64}" + _SENSITIVE + r"|[\w.-]{0,64}[_-]?key|sig|auth|code|session)=)[^&#;\s]+",
-    re.I,
+_QUERY = (
+    r"(?i)([?&;#](?:[\w.-]{0,64}" + _SENSITIVE + r"|[\w.-]{0,64}[_-]?key|sig|auth|code|session)=)[^&#;\s]+"
 )
-_ASSIGNMENT = re.compile(
-    r"((?<![A-Za-z])" + _SENSITIVE + r"[\"']?\s{0,8}[=:]\s{0,8}[\"']?)[^\s\"'&;,]+", re.I
-)
-_SCHEME = re.compile(r"\b(bearer|basic)(\s{1,8})[\w+/=.~-]{16,}", re.I)
-_KNOWN = re.compile(
+_ASSIGNMENT = r"(?i)((?<![A-Za-z])" + _SENSITIVE + r"[\"']?\s{0,8}[=:]\s{0,8}[\"']?)[^\s\"'&;,]+"
+_SCHEME = r"(?i)\b(bearer|basic)(\s{1,8})[\w+/=.~-]{16,}"
+_KNOWN = (
     r"(?<![A-Za-z0-9])(?:"
     r"(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}"  # AWS access key ids
     r"|gh[opusr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"  # GitHub
@@ -61,13 +59,14 @@ def mask_url(text: str) -> str:
     a known shape (ghp_..., hf_..., AKIA...) are masked wherever they stand.
     """
     if "@" in text:
-        text = _USERINFO.sub(_mask_user, text)
-        text = _USERINFO_SLASHED.sub(_mask_user, text)
+        text = re.sub(_USERINFO, _mask_user, text)
+        text = re.sub(_USERINFO_SLASHED, _mask_user, text)
     if "t/" in text:
-        text = _CONDA_TOKEN.sub(lambda found: (found.group(1) or found.group(2)) + MASK, text)
+        text = re.sub(_CONDA, lambda found: (found.group(1) or found.group(2)) + MASK, text)
     if "=" in text:
-        text = _QUERY.sub(r"\1" + MASK, text)
-    text = _KNOWN.sub(MASK, text)
+        text = re.sub(_QUERY, r"\1" + MASK, text)
+    if len(text) >= 15:  # the shortest of them
+        text = re.sub(_KNOWN, MASK, text)
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(MASK, text)
     return text
@@ -83,10 +82,11 @@ def mask_value(name: str, text: str) -> str:
     if is_secret_name(name):
         return MASK
     if name.lower().endswith("_proxy"):
-        text = _PROXY_USERINFO.sub(MASK, text)
+        text = re.sub(_PROXY_USERINFO, MASK, text)
     text = mask_url(text)
-    text = _SCHEME.sub(r"\1\2" + MASK, text)
-    return _ASSIGNMENT.sub(r"\1" + MASK, text)
+    if len(text) > 20:
+        text = re.sub(_SCHEME, r"\1\2" + MASK, text)
+    return re.sub(_ASSIGNMENT, r"\1" + MASK, text) if "=" in text or ":" in text else text
 
 
 def is_secret_name(name: str) -> bool:
@@ -109,4 +109,4 @@ def strip_home(text: str, home: str) -> str:
 
 def _mask_user(found: "re.Match[str]") -> str:
     user = found.group()
-    return user if not user or _HARMLESS_USER.match(user) else MASK
+    return user if not user or re.match(_HARMLESS_USER, user) else MASK

@@ -157,22 +157,21 @@ def _read_dpkg(root: Root) -> Optional[List[SystemPackage]]:
 
 def _dpkg_stanzas(content: bytes, parts: bool) -> Iterator[SystemPackage]:
     for stanza in content.split(b"\n\n"):
-        text = b"\n" + stanza
-        status = _field(text, b"Status")
+        text = b"\n" + stanza + b"\n"
+        status = _field(text, b"\nStatus:")
         # "install ok installed", "hold ok installed"; files of status.d carry no Status.
         if status.endswith(" installed") or (not status and b"\nPackage:" in text):
-            name, version = _field(text, b"Package"), _field(text, b"Version")
+            name, version = _field(text, b"\nPackage:"), _field(text, b"\nVersion:")
             if name and version and len(name) < 200 and len(version) < 200:
-                yield SystemPackage(name, version, _field(text, b"Architecture"))
+                yield SystemPackage(name, version, _field(text, b"\nArchitecture:"))
 
 
 def _field(stanza: bytes, key: bytes) -> str:
-    start = stanza.find(b"\n" + key + b":")
-    if start < 0:
+    """Return a field of a stanza that starts and ends with a newline; the key has its newline and colon."""
+    start = stanza.find(key) + len(key)
+    if start < len(key):
         return ""
-    end = stanza.find(b"\n", start + 1)
-    value = stanza[start + len(key) + 2 : end if end >= 0 else len(stanza)]
-    return value.strip().decode("utf-8", "replace")
+    return stanza[start : stanza.find(b"\n", start)].strip().decode("utf-8", "replace")
 
 
 def _owners_dpkg(root: Root, wanted: Dict[bytes, List[str]]) -> Iterator[Tuple[str, str]]:
@@ -226,9 +225,10 @@ def _read_apk(root: Root) -> Optional[List[SystemPackage]]:
     content = _apk_database(root)
     if content is None:
         return None
-    stanzas = (b"\n" + stanza for stanza in content.split(b"\n\n"))
+    stanzas = (b"\n" + stanza + b"\n" for stanza in content.split(b"\n\n"))
     found = (
-        SystemPackage(_field(stanza, b"P"), _field(stanza, b"V"), _field(stanza, b"A")) for stanza in stanzas
+        SystemPackage(_field(stanza, b"\nP:"), _field(stanza, b"\nV:"), _field(stanza, b"\nA:"))
+        for stanza in stanzas
     )
     return [package for package in found if package.name and package.version]
 

@@ -16,7 +16,7 @@ _SMALL = 1024 * 1024
 """Bytes of a .pth file, pyvenv.cfg or shim at most: they are a few lines."""
 _FOLDER_LIMIT = 4096
 """Folders that one environment may put on its path at most."""
-_MAPPED = re.compile(r"""['"]([\w.]+)['"]\s*:\s*['"](/[^'"\n]+)['"]""")
+_MAPPED = r"""['"]([\w.]+)['"]\s*:\s*['"](/[^'"\n]+)['"]"""
 
 
 class TargetError(Exception):
@@ -417,7 +417,7 @@ class _SearchPath:
         file = _join(folder, found.group(1) + ".py")
         text = try_read(self._root, file, _SMALL) or ""
         mapping = re.search(r"^MAPPING\b[^=\n]*=\s*(\{[^}]*\})", text, re.M)
-        for module, place in _MAPPED.findall(mapping.group(1) if mapping else "")[:256]:
+        for module, place in re.findall(_MAPPED, mapping.group(1) if mapping else "")[:256]:
             above = _normal(place)
             for _ in module.split("."):
                 above = above.rpartition("/")[0]
