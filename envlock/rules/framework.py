@@ -70,7 +70,7 @@ def cpu_build_installed(stack: Stack, matrix: Matrix) -> Outcome:
     gpu, sure = _gpu_facts(stack)
     if not gpu and not stack.partial:
         return
-    builds = list(_cpu_builds(stack))
+    builds = list(_cpu_builds(stack, matrix))
     accelerated = [name for name, each in stack.frameworks.items() if each.cuda or each.hip]
     for build in builds:
         severity: Severity = "error" if sure and build.sure else "warning" if gpu else "note"
@@ -129,7 +129,7 @@ def _gpu_in_words(stack: Stack, gpu: list[tuple[str, Any]]) -> str:
     return "a GPU"
 
 
-def _cpu_builds(stack: Stack) -> Iterator[CpuBuild]:
+def _cpu_builds(stack: Stack, matrix: Matrix) -> Iterator[CpuBuild]:
     for name in ("torch", "tensorflow", "jax", "onnxruntime", "paddle", "mxnet", "cupy"):
         build = stack.build(name)
         if build is None:
@@ -140,7 +140,9 @@ def _cpu_builds(stack: Stack) -> Iterator[CpuBuild]:
         if build.cuda == "" and name != "jax":
             yield CpuBuild(name, build.label, build.facts, "is a CPU build")
         elif build.cuda is None and name == "torch":
-            yield from _conda_choice(build, stack) or _default_wheel(build, stack)
+            yield from _conda_choice(build, stack) or _default_wheel(build, stack, matrix)
+        elif build.cuda is None:
+            yield from _default_wheel(build, stack, matrix)
     yield from _cpu_packages(stack)
 
 
@@ -155,19 +157,28 @@ def _conda_choice(build: Build, stack: Stack) -> list[CpuBuild]:
     return [CpuBuild("torch", build.label, facts, f"is a CPU build ({name})")]
 
 
-def _default_wheel(build: Build, stack: Stack) -> Iterator[CpuBuild]:
-    """Recognise PyPI's torch where that is a CPU build: Windows, and ARM until 2.10."""
-    pip, host, numbers = stack.pip("torch"), stack.manifest.host, series(build.version)
-    if pip is None or not pip.version or "+" in pip.version or "+" in (build.version or ""):
+def _default_wheel(build: Build, stack: Stack, matrix: Matrix) -> Iterator[CpuBuild]:
+    """Recognise PyPI's wheels that are CPU builds on this platform; another index marks its own with a "+"."""
+    pip, host = stack.pip(build.name), stack.manifest.host
+    if pip is None or not pip.version or not is_release(pip.version):
         return
-    facts: tuple[tuple[str, Any], ...] = ((f"package.pip.{build.name}", pip.version),)
-    if host.platform == "windows" and numbers >= (1, 9) and is_release(pip.version):
-        where = (*facts, ("host.platform", host.platform))
-        yield CpuBuild("torch", build.label, where, "from PyPI is a CPU build on Windows", sure=False)
-    arm = host.arch in ("aarch64", "arm64") and host.platform in (None, "linux", "tegra")
-    if arm and (1, 8) <= numbers < (2, 11) and is_release(pip.version):
-        where = (*facts, ("host.arch", host.arch))
-        yield CpuBuild("torch", build.label, where, "from PyPI is a CPU build on ARM", sure=False)
+    if "+" in pip.version or "+" in (build.version or "") or pip.source:
+        return
+    platform = {None: "linux", "wsl2": "linux", "tegra": "linux"}.get(host.platform, host.platform)
+    arch = {"arm64": "aarch64", "amd64": "x86_64"}.get((host.arch or "").lower(), host.arch)
+    for row in matrix.rows("os", "cpu-wheel"):
+        if row["package"] != build.name or row["platform"] != platform or row.get("arch", arch) != arch:
+            continue
+        if matches(pip.version, row["affected"]) is True:
+            address, value = ("host.arch", host.arch) if "arch" in row else ("host.platform", host.platform)
+            where = ((f"package.pip.{build.name}", pip.version), (address, value))
+            yield CpuBuild(
+                build.name, build.label, where, f"from PyPI is a CPU build on {_PLACES[row['platform'], 'arch' in row]}",
+                sure=False,
+            )  # fmt: skip
+
+
+_PLACES = {("windows", False): "Windows", ("linux", True): "ARM"}
 
 
 def _cpu_packages(stack: Stack) -> Iterator[CpuBuild]:

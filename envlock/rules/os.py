@@ -12,7 +12,7 @@ from envlock.rules.framework import is_release, version_trial
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
 
 if TYPE_CHECKING:
-    from envlock.manifest.model import Library
+    from envlock.manifest.model import Library, PipPackage
     from envlock.matrix.loader import Matrix
     from envlock.rules.model import Severity
     from envlock.rules.stack import Stack
@@ -325,14 +325,21 @@ def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """
     host = stack.manifest.host
     have = _level(host.cpu_level)
+    if have is None and not host.cpu:
+        return
     subject = "host.cpu_level" if have is not None else "host.cpu"
+    family = _family(host.cpu, matrix) if host.cpu else None
+    told: set[str] = set()
     for row in matrix.rows("os", "cpu"):
         held = stack.version_of(row["package"])
         wanted = _level(row["level"])
-        if held is None or wanted is None or not _lacks(have, wanted, row["feature"], host.cpu or ""):
+        if held is None or wanted is None or row["package"] in told:
+            continue
+        if not _lacks(have, wanted, row["feature"], family["lacks"] if family else None):
             continue
         if row["affected"] and held.version and matches(held.version, row["affected"]) is False:
             continue
+        told.add(row["package"])
         unsure = bool(row["affected"]) and not held.version
         level = f" ({host.cpu_level})" if host.cpu_level else ""
         cpu = f"{host.cpu or 'this CPU'}{level}"
@@ -357,25 +364,22 @@ def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
         yield from _distribution_level(stack, matrix, have)
 
 
-_NO_AVX = re.compile(
-    r"""(?:Celeron|Pentium)\b.*\b[JN][1-6]\d{3} | \bAtom\b | Core(?:\(TM\))?\s?2\b | Phenom | Athlon\b.*\ II
-    | Opteron\b.*\b(?:[2-4]1|61)\d\d\b | Xeon\b.*\b[XELW][357][456]\d\d\b | Xeon\b.*\bE7-\s*[248]8\d\d(?!\s*v)
-    | Core\b.*\bi[357](?:\ CPU)?\s+[5-9]\d\d\b""",
-    re.X | re.I,
-)
-_NO_AVX2 = re.compile(
-    r"""Core\b.*\bi[357]-[23]\d{3}[A-Z]{0,2}\b | Xeon\b.*\bE[35]-\s*\d{4}L?(?:\ v2|\ 0)?(?=\ @|\s*$|\s*\()
-    | Opteron\b.*\b6[23]\d\d\b | \bFX\(?t?m?\)?-\d{4}""",
-    re.X | re.I,
-)
-"""Names of CPU families before AVX (Westmere, Silvermont to Goldmont, K10) and before AVX2 (Sandy and Ivy Bridge, Piledriver)."""
+def _lacks(have: int | None, wanted: int, feature: str, family: str | None) -> bool:
+    """Tell whether a CPU surely lacks a feature: by its level, or by the family that its name gives away.
 
-
-def _lacks(have: int | None, wanted: int, feature: str, cpu: str) -> bool:
-    """Tell whether a CPU surely lacks a feature: by its level, else by the family that its name gives away."""
-    if have is not None:
+    Level 3 is where AVX and AVX2 are certain: above it a name has nothing to add.
+    """
+    if have is not None and (have < wanted or have >= 3):
         return have < wanted
-    return bool(_NO_AVX.search(cpu) and "AVX" in feature) or bool(_NO_AVX2.search(cpu) and "AVX2" in feature)
+    newer = {"AVX": ("AVX",), "AVX2": ("AVX2", "AVX-512")}.get(family or "", ())
+    return any(each in feature for each in newer)
+
+
+def _family(cpu: str, matrix: Matrix) -> Any:
+    """Return the row of the family that a CPU's name belongs to; None where none is known to lack anything."""
+    return next(
+        (row for row in matrix.rows("os", "cpu-family") if re.search(row["pattern"], cpu, re.I)), None
+    )
 
 
 def _level(text: str | None) -> int | None:
@@ -403,22 +407,6 @@ _SUBDIRS = {"linux-64": ("x86_64", "linux"), "linux-aarch64": ("aarch64", "linux
             "win-arm64": ("arm64", "windows")}  # fmt: skip
 _ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
-_MUSL_WITHOUT = (
-    "torch",
-    "tensorflow",
-    "jaxlib",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "triton",
-    "faiss-cpu",
-    "open3d",
-)
-"""Projects without musllinux wheels (PyPI file lists, 2026-11-23)."""
-
-_LINUX_ONLY = ("vllm", "sglang", "sgl-kernel", "triton", "jax-cuda12-plugin", "jax-cuda13-plugin", "nvidia-nccl-cu11",
-               "nvidia-nccl-cu12", "nvidia-nccl-cu13", "flashinfer-python", "horovod")  # fmt: skip
-"""Projects whose wheels are for Linux alone (PyPI file lists, 2026-11-23)."""
-
 _PIP_FLOORS = ((19, 3), (20, 3))
 """pip learned manylinux2014 in 19.3 and PEP 600's tags (manylinux_2_28) in 20.3."""
 
@@ -436,9 +424,9 @@ def wheel_platform_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     Source: PyPA specifications, platform compatibility tags; PEP 513, 571, 599, 600 and 656.
     """
     yield from _foreign_conda(stack)
-    yield from _on_musl(stack)
+    yield from _on_musl(stack, matrix)
     yield from _foreign_abi(stack)
-    yield from _linux_only(stack)
+    yield from _linux_only(stack, matrix)
     yield from _old_pip(stack)
 
 
@@ -471,15 +459,15 @@ def _foreign_conda(stack: Stack) -> Outcome:
         return
 
 
-def _on_musl(stack: Stack) -> Outcome:
+def _on_musl(stack: Stack, matrix: Matrix) -> Outcome:
     libc = stack.manifest.os.libc or ""
     alpine = stack.manifest.os.id == "alpine"
     if not (libc.startswith("musl") or (alpine and not libc)):
         return
     address, value = ("os.libc", libc) if libc else ("os.id", "alpine")
-    for name in _MUSL_WITHOUT:
-        pip = stack.pip(name)
-        if pip is None or pip.source:
+    for row in matrix.rows("os", "wheels"):
+        name, pip = row["package"], stack.pip(row["package"])
+        if pip is None or "musl" not in row["lacks"] or not _from_pypi(pip, stack):
             continue
         yield Finding(
             subject=address,
@@ -490,29 +478,33 @@ def _on_musl(stack: Stack) -> Outcome:
             fixes=(
                 Fix(address, "glibc", "use an image with glibc (Debian, Ubuntu)", {address: "glibc 2.36" if libc else "debian"}),
             ),
-            source="PEP 656; file lists of the projects on PyPI",
+            source=f"PEP 656; {row['source']}",
         )  # fmt: skip
         return
 
 
-def _linux_only(stack: Stack) -> Outcome:
+def _linux_only(stack: Stack, matrix: Matrix) -> Outcome:
     platform = stack.manifest.host.platform
     if platform not in ("windows", "darwin"):
         return
-    for name in _LINUX_ONLY:
-        pip = stack.pip(name)
-        if pip is None or pip.source:
+    for row in matrix.rows("os", "wheels"):
+        name, pip = row["package"], stack.pip(row["package"])
+        if pip is None or platform not in row["lacks"] or not _from_pypi(pip, stack):
             continue
         yield Finding(
             subject=f"package.pip.{name}",
-            message=f"{name} {pip.version or ''} has wheels for Linux only, and this is {platform}".replace(
-                "  ", " "
-            ),
+            message=f"{name} {pip.version or ''} has no wheels for {platform}: what is installed was built here or "
+            "is for another platform".replace("  ", " "),
             evidence=(Evidence(f"package.pip.{name}", pip.version), Evidence("host.platform", platform)),
-            source="file lists of the projects on PyPI",
+            source=row["source"],
             severity="warning",
             rank=1,
         )
+
+
+def _from_pypi(pip: PipPackage, stack: Stack) -> bool:
+    """Tell whether PyPI's files are what may be installed: not a build from a path, nor the distribution's own."""
+    return not pip.source and (stack.partial or pip.installer not in (None, ""))
 
 
 def _foreign_abi(stack: Stack) -> Outcome:

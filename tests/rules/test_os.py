@@ -84,6 +84,17 @@ def test_a_build_for_instructions_that_the_cpu_lacks():
         ("AMD EPYC 7763 64-Core Processor", "polars", False),
         ("13th Gen Intel(R) Core(TM) i7-13700K", "polars", False),
         ("Intel(R) Xeon(R) Platinum 8468", "polars", False),
+        ("Intel(R) Core(TM) i5 CPU       M 480  @ 2.67GHz", "tensorflow", True),
+        ("Intel(R) Core(TM) i7 CPU         920  @ 2.67GHz", "jaxlib", True),
+        ("AMD Athlon(tm) II X2 270 Processor", "tensorflow", True),
+        ("AMD Opteron(tm) Processor 6128", "tensorflow", True),
+        ("AMD Opteron(tm) Processor 6376", "tensorflow", False),
+        ("AMD FX(tm)-8350 Eight-Core Processor", "polars", True),
+        ("Intel(R) Celeron(R) N5105 @ 2.00GHz", "tensorflow", True),
+        ("Intel(R) N100", "tensorflow", False),
+        ("Intel Atom(R) x7425E", "tensorflow", False),
+        ("Intel(R) Xeon(R) Gold 5118 CPU @ 2.30GHz", "tensorflow", False),
+        ("Intel(R) Xeon(R) CPU           X5660  @ 2.80GHz", "numpy", False),
     ],
 )
 def test_a_cpus_name_gives_its_family_away_where_its_flags_were_not_read(cpu, package, lacks):
@@ -91,10 +102,25 @@ def test_a_cpus_name_gives_its_family_away_where_its_flags_were_not_read(cpu, pa
     assert bool(said("cpu-feature-missing", text, "import")) is lacks
 
 
+def test_a_cpu_of_level_2_lacks_avx_only_if_its_name_says_so():
+    text = '[host]\ncpu_level = "{}"\ncpu = "{}"\n[package.pip]\ntensorflow = {{ version = "2.4.0" }}\n'
+    old, newer = "Intel(R) Xeon(R) CPU           X5690  @ 3.47GHz", "Intel(R) Xeon(R) CPU E5-2690 0 @ 2.90GHz"
+    finding = one("cpu-feature-missing", text.format("x86-64-v2", old))
+    assert "AVX" in finding.message
+    assert finding.fixes
+    assert said("cpu-feature-missing", text.format("x86-64-v2", newer)) == []
+    assert said("cpu-feature-missing", text.format("x86-64-v3", old)) == []
+
+
 def test_a_project_with_wheels_for_linux_alone():
-    text = '[host]\nplatform = "{}"\n[package.pip]\nvllm = {{ version = "0.6.3" }}\n'
-    assert one("wheel-platform-mismatch", text.format("windows")).subject == "package.pip.vllm"
-    assert said("wheel-platform-mismatch", text.format("linux")) == []
+    text = '[host]\nplatform = "{}"\n[package.pip]\nvllm = {{ version = "0.6.3"{} }}\n'
+    finding = one("wheel-platform-mismatch", text.format("windows", ', installer = "pip"'))
+    assert finding.subject == "package.pip.vllm"
+    assert said("wheel-platform-mismatch", text.format("linux", ', installer = "pip"')) == []
+    assert (
+        said("wheel-platform-mismatch", text.format("windows", ', source = "file:///src/vllm"'), "import")
+        == []
+    )
 
 
 def test_a_distribution_for_newer_cpus():
@@ -104,9 +130,12 @@ def test_a_distribution_for_newer_cpus():
 
 
 def test_wheels_for_glibc_on_musl():
-    text = '[os]\nid = "alpine"\nlibc = "musl 1.2.5"\n[package.pip]\n{} = {{ version = "2.4.0" }}\n'
-    assert one("wheel-platform-mismatch", text.format("torch")).subject == "os.libc"
-    assert said("wheel-platform-mismatch", text.format("pandas")) == []
+    text = '[os]\nid = "alpine"\nlibc = "musl 1.2.5"\n[package.pip]\n{} = {{ version = "2.4.0"{} }}\n'
+    assert one("wheel-platform-mismatch", text.format("torch", ', installer = "pip"')).subject == "os.libc"
+    assert one("wheel-platform-mismatch", text.format("torch", ""), "import").subject == "os.libc"
+    assert said("wheel-platform-mismatch", text.format("pandas", ', installer = "pip"')) == []
+    # Alpine's own package, which was built for musl.
+    assert said("wheel-platform-mismatch", text.format("onnxruntime", "")) == []
 
 
 def test_a_conda_package_of_another_platform():
