@@ -1,11 +1,13 @@
 """What was read from big files before, kept between captures of the live machine by file identity.
 
-One JSON file, ``$XDG_CACHE_HOME/envlock/files.json`` or ``~/.cache/envlock/files.json``. It is never
-needed: a cache that cannot be read or written costs time, not facts.
+JSON files in ``$XDG_CACHE_HOME/envlock`` or ``~/.cache/envlock``, one for each environment: a capture should
+not have to read what was learnt of others. They are never needed: a cache that cannot be read or written costs
+time, not facts.
 """
 
 import json
 import os
+from binascii import crc32
 from contextlib import suppress
 from typing import Any, Callable, Dict
 
@@ -13,7 +15,9 @@ from envlock.probe.root import Root
 
 _SCHEMA = "envlock-files/2"
 _ENTRY_LIMIT = 3000
-"""Files remembered at most, some three hundred an environment; those unused longest go first."""
+"""Files remembered at most; an environment of two hundred packages has five hundred. Those unused longest go first."""
+_CACHE_LIMIT = 32
+"""Environments remembered at most."""
 _SIZE_LIMIT = 4 * 1024 * 1024
 
 
@@ -23,9 +27,9 @@ class FileCache:
     Used as a context: what was learnt is written at its end. On any root but a live one it holds nothing.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, prefix: str = "") -> None:
         self._root = root
-        self._path = _cache_path(root)
+        self._path = _cache_path(root, prefix)
         self._held: Dict[str, Any] = {}
         self._used: Dict[str, Any] = {}
         self._learnt = False
@@ -54,19 +58,23 @@ class FileCache:
             return read()
         key = f"{kind}:{stat.device}:{stat.inode}:{stat.size}:{stat.mtime_ns}"
         if key not in self._used:
-            self._learnt = self._learnt or key not in self._held
-            self._used[key] = self._held[key] if key in self._held else read()
+            if key in self._held:
+                self._used[key] = self._held[key]
+            else:
+                self._used[key] = read()
+                self._learnt = True
         return self._used[key]
 
 
-def _cache_path(root: Root) -> str:
+def _cache_path(root: Root, prefix: str) -> str:
     if root.kind != "live":
         return ""
     base = root.environ.get("XDG_CACHE_HOME", "")
     home = root.environ.get("HOME", "")
-    if base.startswith("/"):
-        return base.rstrip("/") + "/envlock/files.json"
-    return home.rstrip("/") + "/.cache/envlock/files.json" if home.startswith("/") else ""
+    if not base.startswith("/"):
+        base = home.rstrip("/") + "/.cache" if home.startswith("/") else ""
+    name = f"{crc32(prefix.rstrip('/').encode('utf-8', 'surrogateescape')):08x}"
+    return f"{base.rstrip('/')}/envlock/files-{name}.json" if base else ""
 
 
 def _load(path: str) -> Dict[str, Any]:
@@ -90,6 +98,17 @@ def _save(path: str, files: Dict[str, Any]) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump({"schema": _SCHEMA, "files": files}, file)
         os.replace(temporary, path)
+        _forget(os.path.dirname(path))
     except OSError:
         with suppress(OSError):
             os.unlink(temporary)
+
+
+def _forget(folder: str) -> None:
+    """Remove the caches of environments that were not looked at for the longest time."""
+    with os.scandir(folder) as found:
+        caches = [
+            entry for entry in found if entry.name.startswith("files-") and entry.name.endswith(".json")
+        ]
+    for entry in sorted(caches, key=lambda entry: entry.stat().st_mtime_ns)[:-_CACHE_LIMIT]:
+        os.unlink(entry.path)

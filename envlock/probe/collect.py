@@ -36,7 +36,7 @@ def collect(
 
     driver = _start(root, _read_driver)
     target = find_target(root, python, prefix)
-    with FileCache(root) as cache:
+    with FileCache(root, target.prefix if target is not None else "") as cache:
         seen = _look(root, target, cache, everything, deep)
     whole = merge([driver(), *seen])
     return {
@@ -62,7 +62,9 @@ def _look(root: Root, target: Any, cache: FileCache, everything: bool, deep: boo
             ("environ", _read_environ),
         )
     ]
-    seen.append(_guarded("package.system", functools.partial(_read_system, everything=everything), root))
+    seen.append(
+        _guarded("package.system", functools.partial(_read_system, everything=everything, cache=cache), root)
+    )
     probes: List[Tuple[str, Callable[[Root, Any], Observation]]] = []
     if target is None:
         none = Observation()
@@ -159,10 +161,10 @@ def _read_environ(root: Root) -> Observation:
     return read_environ(root)
 
 
-def _read_system(root: Root, everything: bool) -> Observation:
+def _read_system(root: Root, everything: bool, cache: FileCache) -> Observation:
     from envlock.probe.system_packages import read_system_packages
 
-    return read_system_packages(root, everything=everything)
+    return read_system_packages(root, everything, cache)
 
 
 def _read_python(root: Root, target: Any, cache: FileCache) -> Observation:

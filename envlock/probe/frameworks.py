@@ -198,7 +198,7 @@ def read_frameworks(
         seen.unobserved["framework"] = "no Python was found: VIRTUAL_ENV, CONDA_PREFIX and PATH name none"
         return seen
     environment = scan_environment(root, target) if environment is None else environment
-    with FileCache(root) if cache is None else nullcontext(cache) as held:
+    with FileCache(root, environment.prefix) if cache is None else nullcontext(cache) as held:
         for framework in find_frameworks(environment):
             facts = framework.facts
             _, missing = simulate(environment, framework)

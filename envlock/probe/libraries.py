@@ -91,7 +91,7 @@ def read_libraries(
     """
     seen = Observation()
     environment = scan_environment(root, target) if environment is None else environment
-    with FileCache(root) if cache is None else nullcontext(cache) as held:
+    with FileCache(root, environment.prefix) if cache is None else nullcontext(cache) as held:
         copies = find_copies(environment, held, seen)
     kept = ("name", "version", "soname", "path", "provider", "cuda", "used_by")
     rows: List[Dict[str, Any]] = []
@@ -131,7 +131,7 @@ def which(root: Root, target: Any, name: str, framework: Optional[str] = None) -
     found = _FILE.match(name if name.startswith("lib") else f"lib{name}.so")
     kind = _kind(found) if found else name.lower()
     environment = scan_environment(root, target)
-    with FileCache(root) as cache:
+    with FileCache(root, environment.prefix) as cache:
         copies = [
             one for one in find_copies(environment, cache, Observation(), framework) if one.name == kind
         ]

@@ -34,15 +34,13 @@ _CHUNK = 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][\w.!+*-]{0,99}\Z", re.A)
 # As email.feedparser: headers end at the first line that is neither a header nor a continuation.
-_END_OF_HEADERS = re.compile(rb"\n(?![!-9;-~]+:|[ \t]|From )")
+_END_OF_HEADERS = rb"\n(?![!-9;-~]+:|[ \t]|From )"
 # A literal newline first lets the regular expression engine skip from line to line.
-_FIELD = re.compile(
-    r"\n([Nn](?=ame:)|[Vv](?=ersion:)|[Rr](?=equires-[Dd]ist:))[A-Za-z-]+:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
-)
+_FIELD = r"\n([Nn](?=ame:)|[Vv](?=ersion:)|[Rr](?=equires-[Dd]ist:))[A-Za-z-]+:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)"
 _SPACE = " \t\r\n\v\f"
-_HASHED = re.compile(rb",sha(?:256|384|512)=[\w=+/-]+,\d*\Z")
-_MODULE = re.compile(rb"([A-Za-z_]\w*)(?:\.[\w-]+)*\.(?:py|so),")
-_FOLDER = re.compile(rb"[A-Za-z_]\w*/\Z")
+_HASHED = rb",sha(?:256|384|512)=[\w=+/-]+,\d*\Z"
+_MODULE = rb"([A-Za-z_]\w*)(?:\.[\w-]+)*\.(?:py|so),"
+_FOLDER = rb"[A-Za-z_]\w*/\Z"
 _COMMA = ord(",")
 _CHILD_LIMIT = 10_000
 _EMPTY_FILE = b"sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
@@ -106,7 +104,7 @@ def read_pip(
             f"the version of {target.executable} cannot be told, so neither its path"
         )
         return seen
-    found, unreadable = _find_all(root, target)
+    found, unreadable = _find_all(root, target, cache)
     for path, reason in unreadable:
         seen.unobserved["package.pip"] = f"{path} cannot be read: {reason}"
     owned = _CondaOwned(root, target, records)
@@ -137,7 +135,7 @@ def verify_files(root: Root, target: Target, records: Optional[List[Record]] = N
     are left out; a distribution without RECORD has nothing to compare.
     """
     wrong: Dict[str, List[str]] = {}
-    found, _ = _find_all(root, target)
+    found, _ = _find_all(root, target, FileCache(root))
     owned = _CondaOwned(root, target, records)
     for name, copies in sorted(found.items()):
         copy, _, _ = _effective(root, copies)
@@ -161,7 +159,9 @@ def normalise(name: str) -> str:
 # ---- finding the metadata -------------------------------------------------------------------------------
 
 
-def _find_all(root: Root, target: Target) -> Tuple[Dict[str, List[_Found]], List[Tuple[str, str]]]:
+def _find_all(
+    root: Root, target: Target, cache: FileCache
+) -> Tuple[Dict[str, List[_Found]], List[Tuple[str, str]]]:
     """Return the copies of each project in the order of sys.path, and the folders that cannot be read."""
     found: Dict[str, List[_Found]] = {}
     unreadable = []
@@ -177,7 +177,7 @@ def _find_all(root: Root, target: Target) -> Tuple[Dict[str, List[_Found]], List
         except OSError as error:
             unreadable.append((site.path, error.strerror or str(error)))
             continue
-        for copy in _in_folder(root, site, entries, links):
+        for copy in _in_folder(root, cache, site, entries, links):
             found.setdefault(copy.name, []).append(copy)
     for folder, site in links.items():
         if root.realpath(folder) not in scanned:
@@ -185,7 +185,7 @@ def _find_all(root: Root, target: Target) -> Tuple[Dict[str, List[_Found]], List
                 entries = root.scan(folder)
             except OSError:
                 continue
-            for copy in _in_folder(root, site._replace(path=folder, origin="pth"), entries, {}):
+            for copy in _in_folder(root, cache, site._replace(path=folder, origin="pth"), entries, {}):
                 found.setdefault(copy.name, []).append(copy._replace(link=folder))
     for copies in found.values():
         for place, copy in enumerate(copies):
@@ -195,7 +195,7 @@ def _find_all(root: Root, target: Target) -> Tuple[Dict[str, List[_Found]], List
 
 
 def _in_folder(
-    root: Root, site: SitePath, entries: Iterable[Entry], links: Dict[str, SitePath]
+    root: Root, cache: FileCache, site: SitePath, entries: Iterable[Entry], links: Dict[str, SitePath]
 ) -> List[_Found]:
     found = []
     for entry in entries:
@@ -205,14 +205,14 @@ def _in_folder(
             continue  # pip renames what it is about to remove; such leftovers are no distributions
         path = site.path.rstrip("/") + "/" + name
         if suffix == ".dist-info" and (entry.is_dir or entry.is_link):
-            found.append(_read_metadata(root, site, path, name[:-10], "dist-info", path + "/METADATA"))
+            found.append(_read_metadata(root, cache, site, path, name[:-10], "dist-info", path + "/METADATA"))
         elif suffix.endswith(".egg-info"):
             kind = "egg-info" if entry.is_dir else "egg-file"
             file = path + "/PKG-INFO" if entry.is_dir else path
-            found.append(_read_metadata(root, site, path, name[:-9], kind, file))
+            found.append(_read_metadata(root, cache, site, path, name[:-9], kind, file))
         elif name == "EGG-INFO" and site.path.endswith(".egg"):
             stem = site.path.rpartition("/")[2][:-4]
-            found.append(_read_metadata(root, site, path, stem, "egg-info", path + "/PKG-INFO"))
+            found.append(_read_metadata(root, cache, site, path, stem, "egg-info", path + "/PKG-INFO"))
         elif suffix.endswith(".egg-link"):
             line = (try_read(root, path, _SMALL) or "").splitlines()[:1]
             if line and line[0].startswith("/"):
@@ -220,27 +220,20 @@ def _in_folder(
     return [copy for copy in found if copy.name]
 
 
-def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, file: str) -> _Found:
+def _read_metadata(
+    root: Root, cache: FileCache, site: SitePath, path: str, stem: str, kind: str, file: str
+) -> _Found:
     # "numpy-1.26.4", "numpy-1.26.4-py3.11", "numpy": the escaped project name holds no dash in a dist-info.
     named = stem.partition("-")[0]
     if kind != "dist-info" and re.match(r".+-\d", stem):
         named = re.split(r"-(?=\d)", stem, maxsplit=1)[0]
     fallback = normalise(named) if _NAME.match(named) else ""
     try:
-        headers = _headers(root, file)
+        name, version, requires = cache.remember("METADATA", file, lambda: _fields(root, file))
     except OSError as error:
         reason = f"no {file.rpartition('/')[2]} in {path}" if isinstance(error, FileNotFoundError) else ""
         trouble = reason or f"{file} cannot be read: {error.strerror or error}"
         return _Found(fallback, "", site, path, kind, [], trouble, "")
-    name, version, requires = "", "", []
-    for key, raw in _FIELD.findall(headers.decode("utf-8", "replace")):
-        value = (re.sub(r"\r?\n[ \t]+", " ", raw) if "\n" in raw else raw).strip(_SPACE)
-        if key in "Rr":
-            requires.append(value)
-        elif key in "Nn":
-            name = name or value
-        else:
-            version = version or value
     trouble = ""
     if not _VERSION.match(version):
         trouble = (
@@ -253,6 +246,21 @@ def _read_metadata(root: Root, site: SitePath, path: str, stem: str, kind: str, 
     return _Found(known, version, site, path, kind, requires, trouble, "")
 
 
+def _fields(root: Root, path: str) -> List[Any]:
+    """Return Name, Version and the list of Requires-Dist; "" for what a METADATA or PKG-INFO lacks."""
+    name, version = "", ""
+    requires: List[str] = []
+    for key, raw in re.findall(_FIELD, _headers(root, path).decode("utf-8", "replace")):
+        value = (re.sub(r"\r?\n[ \t]+", " ", raw) if "\n" in raw else raw).strip(_SPACE)
+        if key in "Rr":
+            requires.append(value)
+        elif key in "Nn":
+            name = name or value
+        else:
+            version = version or value
+    return [name, version, requires]
+
+
 def _headers(root: Root, path: str) -> bytes:
     """Return the header lines of a METADATA or PKG-INFO file, each after a newline.
 
@@ -262,7 +270,7 @@ def _headers(root: Root, path: str) -> bytes:
         held = b"\n" + root.read(path, _WHOLE).lstrip(b"\xef\xbb\xbf")
     except TooLargeError:
         return _headers_of_large(root, path)
-    end = _END_OF_HEADERS.search(held)
+    end = re.search(_END_OF_HEADERS, held)
     return held[: end.start()] if end else held
 
 
@@ -274,7 +282,7 @@ def _headers_of_large(root: Root, path: str) -> bytes:
             held += piece.lstrip(b"\xef\xbb\xbf") if len(held) == 1 else piece
             # The last line may be cut: what ends the headers is looked for in whole lines.
             last = held.rfind(b"\n")
-            end = _END_OF_HEADERS.search(held)
+            end = re.search(_END_OF_HEADERS, held)
             if end and (end.start() < last or not piece):
                 return held[: end.start()]
             if not piece:
@@ -575,7 +583,7 @@ def _record_files(root: Root, copy: _Found) -> List[Tuple[str, str, str, Optiona
     folder = copy.site.path.rstrip("/")
     outermost = folder.rsplit("/", 3)[0] + "/"
     for line in _read_record(root, copy) or ():
-        if not _HASHED.search(line):
+        if not re.search(_HASHED, line):
             continue
         path, digest, size = line.decode("utf-8", "surrogateescape").rsplit(",", 2)
         if path.startswith('"') and path.endswith('"'):
@@ -641,13 +649,13 @@ def _recorded_imports(root: Root, copy: _Found, record: List[bytes]) -> Tuple[Se
     names: Set[str] = set()
     editable = False
     for top in _children(record, b""):
-        module = _MODULE.match(top)
+        module = re.match(_MODULE, top)
         if module:
             name = module.group(1).decode("ascii")
             editable = editable or name.startswith("__editable__")
             if not name.startswith("__editable__"):
                 names.add(name)
-        elif _FOLDER.match(top):
+        elif re.match(_FOLDER, top):
             names.update(_packages(root, copy, record, top, 1))
     return names, editable
 
@@ -675,7 +683,7 @@ def _is_namespace(root: Root, copy: _Found, record: List[bytes], folder: bytes, 
 
 
 def _subfolders(record: List[bytes], folder: bytes) -> List[bytes]:
-    return [child for child in _children(record, folder) if _FOLDER.match(child, len(folder))][:64]
+    return [child for child in _children(record, folder) if re.match(_FOLDER, child[len(folder) :])][:64]
 
 
 def _children(record: List[bytes], folder: bytes) -> Iterator[bytes]:

@@ -7,8 +7,10 @@ Databases: /var/lib/dpkg/status (deb-control(5)) and status.d of distroless imag
 
 import re
 import struct
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from binascii import crc32
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from envlock.probe.cache import FileCache
 from envlock.probe.observation import Observation
 from envlock.probe.root import Root, try_read
 
@@ -21,8 +23,8 @@ _LIMIT = 512 * 1024 * 1024
 _SMALL = 1024 * 1024
 _LIST_LIMIT = 32 * 1024 * 1024
 
-_STACK = re.compile(
-    r"(?:lib)?nvidia-|nvidia(?:$|[.-])|kmod-nvidia|xserver-xorg-video-nvidia|cuda(?:$|-)|datacenter-gpu|dcgm"
+_STACK = (
+    r"(?i)(?:lib)?nvidia-|nvidia(?:$|[.-])|kmod-nvidia|xserver-xorg-video-nvidia|cuda(?:$|-)|datacenter-gpu|dcgm"
     r"|lib(?:cu(?:blas|da|dnn|dss|fft|file|inj|objclient|pti|quantum|rand|solver|sparse|tensor)|nccl|npp"
     r"|nv(?:idia|infer|jitlink|jpeg|onnx|parsers|rtc|shmem|tx|vm|fatbin|blas))"
     r"|tensorrt|gdrcopy|nsight-|nccl|cudnn"
@@ -32,14 +34,11 @@ _STACK = re.compile(
     r"|lib(?:stdc\+\+|gcc|gomp|omp|iomp|c6|c-bin|gl1|gl$|glx|egl|opengl|glvnd|glib2|gfortran|openblas|blas"
     r"|lapack|mkl|tbb|jemalloc|tcmalloc|numa|ssl|crypto|sm6|xext|xrender)|intel-(?:mkl|oneapi|openmp)"
     r"|(?:glibc|musl|openssl|glib2|mesa|numactl)(?:$|[-_])"
-    r"|python[23]|platform-python|rocm|hip-|rccl|miopen|amdgpu",
-    re.I,
+    r"|python[23]|platform-python|rocm|hip-|rccl|miopen|amdgpu"
 )
 _PACKAGED = re.compile(r"/(?:usr|lib|lib32|lib64|bin|sbin|opt|etc)/")
 """Where packages put files; what lies elsewhere need not be looked up."""
-_SIDE = re.compile(
-    r"(?:-doc|-docs|-dbg|-dbgsym|-debuginfo|-debugsource|-man|-locale|-l10n|-src)\Z|linux-headers"
-)
+_SIDE = r"(?:-doc|-docs|-dbg|-dbgsym|-debuginfo|-debugsource|-man|-locale|-l10n|-src)\Z|linux-headers"
 """Documentation and debug files of a package that is recorded itself."""
 
 
@@ -51,29 +50,33 @@ class SystemPackage(NamedTuple):
     arch: str
 
 
-class _RpmHeader(NamedTuple):
-    package: SystemPackage
-    blob: bytes
+class _Database(NamedTuple):
+    """What is wanted of a package database."""
+
+    packages: List[SystemPackage]
+    archs: Dict[str, int]
+    """Packages of each architecture, the unwanted ones too."""
 
 
-def read_system_packages(root: Root, everything: bool = False) -> Observation:
+def read_system_packages(
+    root: Root, everything: bool = False, cache: Optional[FileCache] = None
+) -> Observation:
     """Observe ``package.system``: what the GPU and ML stack consists of, or every package."""
     seen = Observation()
-    found: List[SystemPackage] = []
-    databases = 0
+    cache = FileCache(root) if cache is None else cache
+    databases: List[_Database] = []
     for reader in (_read_dpkg, _read_apk, _read_rpm):
         try:
-            packages = reader(root)
+            database = reader(root, everything, cache)
         except _UnreadableError as error:
             seen.unobserved["package.system"] = str(error)
             continue
-        if packages is not None:
-            databases += 1
-            found.extend(packages)
+        if database is not None:
+            databases.append(database)
     if not databases and not seen.unobserved:
         seen.unobserved["package.system"] = "no package database of dpkg, apk or rpm"
-    wanted = [package for package in found if everything or belongs_to_stack(package.name)]
-    native = _native_arch(found)
+    wanted = [package for database in databases for package in database.packages]
+    native = _native_arch(databases)
     for package in sorted(wanted, key=lambda package: (package.name, package.arch != native, package.arch)):
         table = seen.table("package", "system")
         name = package.name
@@ -86,7 +89,7 @@ def read_system_packages(root: Root, everything: bool = False) -> Observation:
 
 def belongs_to_stack(name: str) -> bool:
     """Tell whether a package is part of what GPU programs run on."""
-    return _STACK.match(name) is not None and _SIDE.search(name) is None
+    return re.match(_STACK, name) is not None and re.search(_SIDE, name) is None
 
 
 def owner(root: Root, path: str) -> Optional[str]:
@@ -126,19 +129,47 @@ def _spellings(path: str) -> List[str]:
     return [path]
 
 
-def _native_arch(packages: Iterable[SystemPackage]) -> str:
-    """Return the architecture that most packages have."""
-    count: Dict[str, int] = {}
+def _database(packages: List[SystemPackage], everything: bool) -> _Database:
+    archs: Dict[str, int] = {}
     for package in packages:
         if package.arch not in ("all", "noarch", "(none)", ""):
-            count[package.arch] = count.get(package.arch, 0) + 1
+            archs[package.arch] = archs.get(package.arch, 0) + 1
+    return _Database([package for package in packages if everything or belongs_to_stack(package.name)], archs)
+
+
+def _native_arch(databases: Sequence[_Database]) -> str:
+    """Return the architecture that most packages have."""
+    count: Dict[str, int] = {}
+    for database in databases:
+        for arch, packages in database.archs.items():
+            count[arch] = count.get(arch, 0) + packages
     return max(sorted(count), key=lambda arch: count[arch]) if count else ""
 
 
 # ---- dpkg -----------------------------------------------------------------------------------------------
 
 
-def _read_dpkg(root: Root) -> Optional[List[SystemPackage]]:
+def _read_dpkg(root: Root, everything: bool, cache: FileCache) -> Optional[_Database]:
+    parts = _names(root, _DPKG_PARTS)
+
+    def wanted() -> List[Any]:
+        whole = _database(_dpkg_packages(root, parts), everything)
+        return [[list(package) for package in whole.packages], whole.archs]
+
+    try:
+        if everything or parts:
+            return _database(_dpkg_packages(root, parts), everything)
+        # What is wanted is a matter of the patterns, so that new ones ask anew.
+        packages_of_stack, archs = cache.remember(
+            f"dpkg {crc32((_STACK + _SIDE).encode())}", _DPKG_STATUS, wanted
+        )
+    except FileNotFoundError:
+        return None
+    return _Database([SystemPackage(*package) for package in packages_of_stack], archs)
+
+
+def _dpkg_packages(root: Root, parts: Sequence[str]) -> List[SystemPackage]:
+    """Return the installed packages; raises FileNotFoundError where there is no database."""
     texts = []
     try:
         texts.append(root.read(_DPKG_STATUS, _LIMIT))
@@ -146,12 +177,12 @@ def _read_dpkg(root: Root) -> Optional[List[SystemPackage]]:
         pass
     except OSError as error:
         raise _UnreadableError(f"{_DPKG_STATUS} cannot be read: {error.strerror or error}") from None
-    for name in _names(root, _DPKG_PARTS):
+    for name in parts:
         text = try_read(root, f"{_DPKG_PARTS}/{name}", _SMALL)
         if text and not name.endswith(".md5sums"):
             texts.append(text.encode("utf-8", "replace"))
     if not texts:
-        return None
+        raise FileNotFoundError(_DPKG_STATUS)
     return [package for text in texts for package in _dpkg_stanzas(text, text is not texts[0])]
 
 
@@ -221,16 +252,16 @@ def _apk_database(root: Root) -> Optional[bytes]:
     return None
 
 
-def _read_apk(root: Root) -> Optional[List[SystemPackage]]:
+def _read_apk(root: Root, everything: bool, _cache: FileCache) -> Optional[_Database]:
     content = _apk_database(root)
     if content is None:
         return None
     stanzas = (b"\n" + stanza + b"\n" for stanza in content.split(b"\n\n"))
-    found = (
+    found = [
         SystemPackage(_field(stanza, b"\nP:"), _field(stanza, b"\nV:"), _field(stanza, b"\nA:"))
         for stanza in stanzas
-    )
-    return [package for package in found if package.name and package.version]
+    ]
+    return _database([package for package in found if package.name and package.version], everything)
 
 
 def _owners_apk(root: Root, wanted: Dict[bytes, List[str]]) -> Iterator[Tuple[str, str]]:
@@ -257,12 +288,14 @@ _DIRINDEXES, _BASENAMES, _DIRNAMES = 1116, 1117, 1118
 _INT32, _STRINGS = 4, (6, 8, 9)
 
 
-def _read_rpm(root: Root) -> Optional[List[SystemPackage]]:
+def _read_rpm(root: Root, everything: bool, _cache: FileCache) -> Optional[_Database]:
     blobs = _rpm_blobs(root)
     if blobs is None:
         return None
     found = [_rpm_package(blob) for blob in blobs]
-    return [package for package in found if package is not None and package.name != "gpg-pubkey"]
+    return _database(
+        [package for package in found if package is not None and package.name != "gpg-pubkey"], everything
+    )
 
 
 def _rpm_package(blob: bytes) -> Optional[SystemPackage]:

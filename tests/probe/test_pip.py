@@ -487,14 +487,15 @@ def test_what_a_record_says_is_remembered_until_it_changes(tmp_path):
         target = find_target(root, prefix=str(tmp_path / "env"))
         if not cached:
             return packages(read_pip(root, target))
-        with FileCache(root) as cache:
+        with FileCache(root, target.prefix) as cache:
             return packages(read_pip(root, target, cache=cache))
 
     first = look(False)
     assert look(True) == look(True) == first
     assert first["other"]["imports"] == ["zope.one"]
-    remembered = json.loads((tmp_path / "cache/envlock/files.json").read_text())["files"]
-    assert [key.split(":")[0] for key in remembered] == ["RECORD m-1.0.dist-info"]
+    (file,) = (tmp_path / "cache/envlock").iterdir()
+    remembered = json.loads(file.read_text())["files"]
+    assert [key.split(":")[0] for key in remembered] == ["METADATA", "METADATA", "RECORD m-1.0.dist-info"]
     # The namespaces of the other are told by a file of their own, which may change while RECORD does not.
     (site / "other-2.dist-info/namespace_packages.txt").write_text("")
     assert "imports" not in look(True)["m"]
