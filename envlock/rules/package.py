@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from envlock.manifest.model import PipPackage
+from envlock.manifest.model import CondaPackage, PipPackage
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, release, version
 from envlock.rules.engine import rule
 from envlock.rules.framework import TENSORFLOW
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
-from envlock.rules.stack import Installed
+from envlock.rules.stack import CONDA_NAMES, Installed
 
 if TYPE_CHECKING:
-    from envlock.manifest.model import CondaPackage, Library
+    from envlock.manifest.model import Library
     from envlock.matrix.loader import Matrix
     from envlock.rules.stack import Stack
 
@@ -147,24 +147,29 @@ def conda_pip_overlap(stack: Stack, matrix: Matrix) -> Outcome:
     Source: conda documentation, "Using pip in a conda environment".
     """
     manifest = stack.manifest
+    theirs: dict[str, str] = {}
+    for name in manifest.package.conda:
+        theirs.setdefault(CONDA_NAMES.get(name, name), name)
     for name, pip in manifest.package.pip.items():
-        conda = manifest.package.conda.get(name)
-        if conda is None or pip.installer == "conda":
+        other = name if name in manifest.package.conda else theirs.get(name)
+        if other is None or pip.installer == "conda":
             continue
+        conda = manifest.package.conda[other]
         same = pip.version == conda.version
+        also = f"{other} " if other != name else ""
         yield Finding(
             subject=f"package.pip.{name}",
             message=f"{name} is installed twice, by pip ({pip.version or 'version not known'}) over conda "
-            f"({conda.version or 'version not known'})",
+            f"({also}{conda.version or 'version not known'})",
             evidence=(
                 Evidence(f"package.pip.{name}", pip.version),
-                Evidence(f"package.conda.{name}", conda.version),
+                Evidence(f"package.conda.{other}", conda.version),
             ),
             fixes=(
                 Fix(
                     address=f"package.pip.{name}",
                     to="removed",
-                    message=f"pip uninstall {name}, then conda install --force-reinstall {name}",
+                    message=f"pip uninstall {name}, then conda install --force-reinstall {other}",
                     trial={f"package.pip.{name}": None},
                 ),
             ),
@@ -179,15 +184,17 @@ def package_duplicated(stack: Stack, matrix: Matrix) -> Outcome:
     """Two installations of one project lie in the same folder.
 
     Shows itself as a version that metadata and module disagree about: an interrupted or forced install
-    left the older dist-info behind, and which one tools report is chance.
+    left the older dist-info behind, and which one tools report is chance. A second record of the same version
+    (distributions ship an egg-info beside the dist-info) contradicts nothing.
 
     Fix: uninstall the project until nothing of it is left, then install it once.
 
     Source: PyPA specifications, "Recording installed projects" (one .dist-info folder a project).
     """
     for name, package in stack.manifest.package.pip.items():
-        if package.duplicates:
-            others = ", ".join(package.duplicates)
+        contrary = [each for each in package.duplicates if each != package.version]
+        if contrary:
+            others = ", ".join(contrary)
             yield Finding(
                 subject=f"package.pip.{name}",
                 message=f"{name} {package.version} is there more than once: the records of {others} lie beside it",
@@ -207,6 +214,9 @@ def package_duplicated(stack: Stack, matrix: Matrix) -> Outcome:
             )
 
 
+_FACTS = frozenset((*PipPackage.__struct_fields__, *CondaPackage.__struct_fields__))
+
+
 @rule("package-broken", layer="package", severity="warning")
 def package_broken(stack: Stack, matrix: Matrix) -> Outcome:
     """A package's metadata cannot be read, or its files are gone.
@@ -220,7 +230,12 @@ def package_broken(stack: Stack, matrix: Matrix) -> Outcome:
     """
     for address, reason in stack.manifest.capture.unobserved.items():
         if address.startswith(("package.pip.", "package.conda.")):
-            name = address.split(".", 2)[2]
+            manager, name = address.split(".", 2)[1:]
+            held = stack.manifest.package.pip if manager == "pip" else stack.manifest.package.conda
+            if name not in held:
+                # The address may be of one of a package's facts; names of packages have dots, too.
+                whole, _, fact = name.rpartition(".")
+                name = whole if fact in _FACTS else name
             yield Finding(
                 subject=address,
                 message=f"{name} is broken: {reason}",
@@ -707,80 +722,52 @@ def module_overlap(stack: Stack, matrix: Matrix) -> Outcome:
 
     Source: the RECORD files of the distributions; opencv-python README, "Installation and Usage".
     """
-    pip = stack.manifest.package.pip
-    told: set[frozenset[str]] = set()
+    pip, conda = stack.manifest.package.pip, stack.manifest.package.conda
     for row in matrix.rows("imports", "overlap"):
-        present = [name for name in row["dists"] if name in pip]
-        if len(present) > 1 and not _allowed(row["module"], present, stack):
-            told.add(frozenset(present))
+        # That two distributions name the same module proves nothing: it may be a namespace that both add to.
+        present = [name for name in row["dists"] if name in stack.packages and (name in pip or name in conda)]
+        if len(present) < 2 or not any(name in pip for name in present):
+            continue
+        if not _allowed(row["module"], present, stack):
             yield _overlap(row["module"], present, row["keep"], row["source"], stack)
-    by_module: dict[str, list[str]] = {}
-    for name, package in pip.items():
-        for module in package.imports:
-            by_module.setdefault(module, []).append(name)
-    for module, names in by_module.items():
-        owners = [*names, module] if module in pip and module not in names else names
-        shared = len(owners) > 1 and not _is_namespace(module) and not _one_requires_another(owners, stack)
-        if shared and not any(set(owners) <= group for group in told):
-            finding = _overlap(module, owners, None, "RECORD of the distributions", stack)
-            yield msgspec.structs.replace(finding, severity="note", rank=4)
-
-
-_NAMESPACES = frozenset(("google", "azure", "nvidia", "zope", "jaraco", "backports", "ruamel", "sphinxcontrib",
-                         "mpl_toolkits", "opentelemetry", "paste", "tests", "test", "docs", "doc", "examples",
-                         "example", "scripts", "benchmarks", "benchmark", "tools", "src", "bin", "build", "dist",
-                         "utils", "common", "plugins", "hydra_plugins", "jax_plugins", "llama_index", "langchain",
-                         "pyannote", "nemo", "airflow", "aws_cdk", "flytekitplugins"))  # fmt: skip
-"""Top-level names that many distributions share: namespace packages, and folders installed by mistake."""
-
-
-def _is_namespace(module: str) -> bool:
-    return "." in module or module.startswith("_") or module.lower() in _NAMESPACES
-
-
-def _one_requires_another(names: list[str], stack: Stack) -> bool:
-    """Tell whether distributions of one module know of each other: one project in several parts."""
-    return any(
-        (wanted := parse_requirement(line)) and wanted.name in names
-        for name in names
-        for line in stack.manifest.requires.get(name, ())
-    )
 
 
 def _allowed(module: str, present: list[str], stack: Stack) -> bool:
     """Leave out pairs of which one is an empty stand-in for the other."""
-    pip = stack.manifest.package.pip
+    versions = {name: stack.packages[name].version for name in present}
     if module == "pynvml":
         # From 12 on pynvml is a shell around nvidia-ml-py, from 11.5 on it depended on its module's twin.
-        return matches(pip["pynvml"].version, ">=11.5") is not False if "pynvml" in present else False
+        return matches(versions.get("pynvml"), ">=11.5") is not False if "pynvml" in present else False
     if module == "tensorflow":
-        return (
-            matches(pip.get("tensorflow-gpu", PipPackage()).version, ">=2.12") is True and len(present) == 2
-        )
-    versions = {pip[name].version for name in present}
-    return module in ("triton", "cv2") and len(versions) == 1 and None not in versions and module == "triton"
+        # From 2.12 on tensorflow-gpu is an empty package that refuses to install.
+        return matches(versions.get("tensorflow-gpu"), ">=2.12") is True and len(present) == 2
+    same = len(set(versions.values())) == 1 and None not in versions.values()
+    return module == "triton" and same
 
 
 def _overlap(module: str, names: list[str], keep: str | None, source: str, stack: Stack) -> Finding:
-    pip = stack.manifest.package.pip
-    labels = " and ".join(f"{name} {pip[name].version or ''}".strip() for name in names)
-    others = (
-        names[1:]
-        if keep is None or keep.split()[0] not in names
-        else [n for n in names if n != keep.split()[0]]
+    held = {name: stack.packages[name] for name in names}
+    labels = " and ".join(f"{name} {held[name].version or ''}".strip() for name in names)
+    # Conda's own packages stay: it would miss their files at the next transaction.
+    kept = next((name for name in names if held[name].manager == "conda"), None)
+    wanted = (keep or "").split(" ", 1)[0]
+    kept = kept or (wanted if wanted in names else names[0])
+    others = [name for name in names if name != kept]
+    gone = [name for name in names if held[name].manager == "pip"]
+    again = (
+        f"pip install {kept}" if held[kept].manager == "pip" else f"conda install --force-reinstall {kept}"
     )
-    kept = next(name for name in names if name not in others)
-    advice = f"; keep {keep}" if keep else ""
     return Finding(
-        subject=f"package.pip.{others[0]}",
-        message=f"{labels} both install the module {module} and overwrite each other{advice}",
-        evidence=tuple(Evidence(f"package.pip.{name}", pip[name].version) for name in [*others, kept]),
+        subject=held[others[0]].address,
+        message=f"{labels} both install the module {module} and overwrite each other"
+        + (f"; keep {keep}" if keep else ""),
+        evidence=tuple(Evidence(held[name].address, held[name].version) for name in [*others, kept]),
         fixes=(
             Fix(
-                address=f"package.pip.{others[0]}",
+                address=held[others[0]].address,
                 to="removed",
-                message=f"pip uninstall {' '.join(names)}, then pip install {kept}",
-                trial={f"package.pip.{name}": None for name in others},
+                message=f"pip uninstall {' '.join(gone)}, then {again}",
+                trial={held[name].address: None for name in others},
             ),
         ),
         source=source,

@@ -105,13 +105,27 @@ def test_two_owners_of_one_module():
     assert said("module-overlap", pip(onnxruntime_gpu="1.20.1", numpy="2.0.0")) == []
 
 
-def test_parts_of_one_project_share_their_module_on_purpose():
+def test_the_same_module_name_proves_nothing_of_distributions_that_no_source_sets_apart():
     text = (
-        '[package.pip]\nflow-core = { version = "1.0", imports = ["flow"] }\n'
-        'flow-all = { version = "1.0", imports = ["flow"] }\n'
+        '[package.pip]\nlazr-uri = { version = "1.0.6", imports = ["lazr"] }\n'
+        'lazr-restfulclient = { version = "0.14.5", imports = ["lazr"] }\n'
     )
-    assert one("module-overlap", text).severity == "note"
-    assert said("module-overlap", text + '[requires]\nflow-all = ["flow-core==1.0"]\n') == []
+    assert said("module-overlap", text) == []
+
+
+def test_an_overlap_with_condas_own_package_keeps_that():
+    conda = '[package.conda]\ncupy = { version = "13.2.0", build = "py311_0" }\n'
+    finding = one("module-overlap", conda + pip(cupy_cuda12x="13.3.0"))
+    assert finding.subject == "package.pip.cupy-cuda12x"
+    assert "conda install --force-reinstall cupy" in finding.fixes[0].message
+    assert said("module-overlap", conda) == []
+
+
+def test_an_empty_stand_in_overlaps_nothing():
+    assert said("module-overlap", pip(tensorflow="2.10.0", tensorflow_gpu="2.10.0")) != []
+    assert said("module-overlap", pip(tensorflow="2.12.0", tensorflow_gpu="2.12.0")) == []
+    assert said("module-overlap", pip(pynvml="11.4.1", nvidia_ml_py="12.535.77")) != []
+    assert said("module-overlap", pip(pynvml="12.0.0", nvidia_ml_py="12.535.77")) == []
 
 
 def openmp(*copies):
@@ -174,3 +188,44 @@ def test_conda_and_pip_over_one_another():
     text = '[package.pip]\nnumpy = {{ version = "{}" }}\n[package.conda]\nnumpy = {{ version = "2.1.0" }}\n'
     assert one("conda-pip-overlap", text.format("2.0.0")).severity == "warning"
     assert one("conda-pip-overlap", text.format("2.1.0")).severity == "note"
+
+
+def test_conda_names_some_projects_otherwise():
+    text = '[package.pip]\ntorch = {{ version = "2.5.1"{} }}\n[package.conda]\npytorch = {{ version = "2.4.0" }}\n'
+    finding = one("conda-pip-overlap", text.format(""))
+    assert finding.subject == "package.pip.torch"
+    assert "pytorch 2.4.0" in finding.message
+    assert [each.address for each in finding.evidence] == ["package.pip.torch", "package.conda.pytorch"]
+    assert said("conda-pip-overlap", text.format(', installer = "conda"')) == []
+
+
+def test_a_second_record_matters_if_it_is_of_another_version():
+    text = '[package.pip]\nacme = {{ version = "38.0.4", duplicates = [{}] }}\n'
+    finding = one("package-duplicated", text.format('"38.0.4", "37.0.1"'))
+    assert (finding.subject, finding.severity) == ("package.pip.acme", "warning")
+    assert "37.0.1" in finding.message
+    assert len(finding.fixes) == 1
+    # Debian ships an egg-info beside the dist-info.
+    assert said("package-duplicated", text.format('"38.0.4"')) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("package.pip.acme", "acme"),
+        ("package.pip.acme.digest", "acme"),
+        ("package.conda.python.app", "python.app"),
+        ("package.conda.backports.zoneinfo.version", "backports.zoneinfo"),
+    ],
+)
+def test_a_package_whose_records_cannot_be_read_is_named_right(address, name):
+    finding = one("package-broken", f'[capture.unobserved]\n"{address}" = "no METADATA"\n')
+    assert (finding.subject, finding.severity) == (address, "warning")
+    assert finding.message == f"{name} is broken: no METADATA"
+
+
+def test_tables_that_could_not_be_seen_are_no_broken_packages():
+    assert (
+        said("package-broken", '[capture.unobserved]\n"package.pip" = "no Python"\nlibrary = "no loader"\n')
+        == []
+    )
