@@ -179,7 +179,7 @@ def _fails(keys: list[str | int], key: str, value: Any) -> bool:
 
 def line_of(text: str, address: str) -> int | None:
     """Return the line (from 1) of an address in TOML text: its own, or that of the table above it."""
-    lines = _index(text)
+    lines = index_lines(text)
     while address:
         if address in lines:
             return lines[address]
@@ -187,7 +187,7 @@ def line_of(text: str, address: str) -> int | None:
     return None
 
 
-def _index(text: str) -> dict[str, int]:
+def index_lines(text: str) -> dict[str, int]:
     """Map each address to its line, by a reading that knows headers and keys but not values."""
     lines: dict[str, int] = {}
     header = ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from envlock.manifest.read import _index as lines_by_address
+from envlock.manifest.read import index_lines as lines_by_address
 from envlock.reports.style import safe, show
 from envlock.rules.model import Finding, Severity
 
