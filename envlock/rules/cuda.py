@@ -336,6 +336,11 @@ def wheels(stack: Stack) -> dict[tuple[str, int], tuple[str, str | None]]:
     return found
 
 
+_CUDA_LIBRARY = re.compile(
+    r"lib(cuda(rt|nn)|cublas|cufft|curand|cusolver|cusparse|cupti|nvrtc|nvJitLink|nccl|nvToolsExt)"
+)
+
+
 @rule("cuda-runtime-missing", layer="cuda")
 def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """A framework needs a CUDA library that its search order does not find.
@@ -350,16 +355,15 @@ def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
     Source: the frameworks' installation guides; sonames of the CUDA toolkit.
     """
     for name, framework in stack.frameworks.items():
-        wanted = framework.needs.get("library", "")
-        if re.match(
-            r"lib(cuda(rt|nn)|cublas|cufft|curand|cusolver|cusparse|cupti|nvrtc|nvJitLink|nccl|nvToolsExt)",
-            wanted,
-        ):
+        listed = [each.strip() for each in framework.needs.get("library", "").split(",")]
+        missing = [each for each in listed if _CUDA_LIBRARY.match(each)]
+        if missing:
             yield Finding(
                 subject=f"framework.{name}.needs",
-                message=f"{name} needs {wanted}, and its search order does not find it",
+                message=f"{name} needs {', '.join(missing)}, and its search order does not find "
+                + ("them" if missing[1:] else "it"),
                 evidence=(
-                    Evidence(f"framework.{name}.needs", wanted),
+                    Evidence(f"framework.{name}.needs", dict(framework.needs)),
                     *library_evidence(stack, "cudart", None),
                 ),
                 source="ELF headers of the framework's libraries (DT_NEEDED); ld.so(8)",
@@ -368,7 +372,7 @@ def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
         # PyTorch's wheels pin what they need, or bundle it.
         if build.cuda and build.name in ("tensorflow", "jax", "onnxruntime", "cupy"):
             yield from _nothing_there(build, stack)
-            yield from _other_release(build, stack)
+            yield from _other_release(build, stack, matrix)
 
 
 def _nothing_there(build: Build, stack: Stack) -> Outcome:
@@ -392,8 +396,8 @@ def _nothing_there(build: Build, stack: Stack) -> Outcome:
     )
 
 
-def _other_release(build: Build, stack: Stack) -> Outcome:
-    """Find a framework of which only toolkits of other sonames are there."""
+def _other_release(build: Build, stack: Stack, matrix: Matrix) -> Outcome:
+    """Find a framework of which only toolkits of other sonames are there, none of them the one in use."""
     toolkits = [each.version for each in stack.manifest.toolkit if each.version]
     served = any(part in ("cuda-runtime", "cublas") for part, _ in wheels(stack)) or any(
         name in stack.manifest.package.conda for name in ("cudatoolkit", "cuda-cudart", "cuda-runtime")
@@ -402,6 +406,13 @@ def _other_release(build: Build, stack: Stack) -> Outcome:
         return
     wanted = _soname_of(build.cuda or "")
     if not wanted or any(_soname_of(each) == wanted for each in toolkits):
+        return
+    from envlock.rules.framework import framework_cuda_mismatch
+
+    if any(
+        getattr(each, "subject", "") == "toolkit" for each in framework_cuda_mismatch.check(stack, matrix)
+    ):
+        # What the toolkit in use does to a framework is that rule's to say.
         return
     yield Finding(
         subject="toolkit",

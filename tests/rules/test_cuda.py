@@ -256,16 +256,32 @@ def test_libraries_that_could_not_be_looked_for_are_not_missing() -> None:
 
 @pytest.mark.parametrize(("toolkit", "missing"), [("10.1.243", True), ("10.0.130", False)])
 def test_before_cuda_11_the_minor_is_part_of_the_soname(toolkit: str, missing: bool) -> None:
-    stack = f'[[toolkit]]\nversion = "{toolkit}"\n[framework.tensorflow]\nversion = "1.14"\ncuda = "10.0"\n'
+    stack = (
+        f'[[toolkit]]\nversion = "{toolkit}"\n[[toolkit]]\nversion = "10.2.89"\n'
+        '[framework.tensorflow]\nversion = "1.14"\ncuda = "10.0"\n'
+    )
     assert [finding.subject for finding in found("cuda-runtime-missing", stack, partial=True)] == [
         "toolkit"
     ] * missing
+
+
+def test_a_toolkit_in_use_of_another_soname_is_told_once() -> None:
+    stack = '[[toolkit]]\nversion = "10.1.243"\n[framework.tensorflow]\nversion = "1.14"\ncuda = "10.0"\n'
+    assert not found("cuda-runtime-missing", stack, partial=True)
+    assert only("framework-cuda-mismatch", stack, partial=True).subject == "toolkit"
 
 
 def test_a_needed_library_that_the_search_does_not_find() -> None:
     stack = '[framework.onnxruntime]\ncuda = ""\nneeds = { library = "libcublasLt.so.12" }\n'
     assert only("cuda-runtime-missing", stack).subject == "framework.onnxruntime.needs"
     assert not found("cuda-runtime-missing", stack.replace("libcublasLt.so.12", "libGL.so.1"))
+
+
+def test_a_cuda_library_is_seen_behind_another_that_is_none() -> None:
+    stack = '[framework.ext]\nneeds = { library = "libGL.so.1, libcudart.so.11.0, libcublas.so.11" }\n'
+    finding = only("cuda-runtime-missing", stack)
+    assert "libcudart.so.11.0, libcublas.so.11" in finding.message
+    assert "libGL" not in finding.message
 
 
 def test_cuda_home_selects_among_toolkits() -> None:

@@ -16,6 +16,7 @@ def test_a_python_is_at_its_end_on_the_day_of_the_capture_or_not():
     (finding,) = ended("3.9.18", "2026-01-15")
     assert (finding.severity, finding.subject) == ("note", "python.version")
     assert "2025-10-31" in finding.message
+    assert finding.breaks is False
     assert ended("3.9.18", "2025-01-15") == []
     assert ended("3.99.0", "2026-01-15") == []
 
