@@ -6,7 +6,7 @@ manifest holds and nothing else; lists keep the manifest's order, which is canon
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 from typing import Any
 
 import msgspec
@@ -27,4 +27,14 @@ def digests(manifest: Manifest) -> dict[str, str]:
 
 def _digest(value: Any) -> str:
     canonical = msgspec.json.encode(value, order="sorted")
-    return "sha256:" + hashlib.sha256(canonical).hexdigest()
+    return f"sha256:{_sha256()(canonical).hexdigest()}"
+
+
+def _sha256() -> Any:
+    """Return the interpreter's own SHA-256, as the standard library's random does: hashlib loads OpenSSL first."""
+    for module in ("_sha2", "_sha256", "hashlib"):  # CPython from 3.12 on, up to 3.11, every Python
+        try:
+            return importlib.import_module(module).sha256
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError("no SHA-256")

@@ -4,7 +4,6 @@ A record is one JSON file a package (conda's PrefixRecord). With its list of fil
 so that its few facts are picked out of its ends; only a record laid out otherwise is parsed as a whole.
 """
 
-import hashlib
 import json
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -214,7 +213,9 @@ def _wrong_path(root: Root, prefix: str, file: Dict[str, Any]) -> Optional[str]:
         )
         if not expected or relative.endswith(".pyc"):
             return None
-        hasher = hashlib.sha256()
+        from hashlib import sha256
+
+        hasher = sha256()
         with root.open(path) as opened:
             while True:
                 piece = opened.read(_CHUNK)

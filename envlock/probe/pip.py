@@ -5,21 +5,21 @@ RECORD, INSTALLER), core-metadata, direct-url (PEP 610). Nothing is imported; a 
 is broken costs its own facts only.
 """
 
-import base64
-import hashlib
 import json
 import re
 from bisect import bisect_left
 from contextlib import suppress
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from envlock.probe.cache import FileCache
-from envlock.probe.conda import Record, read_records
 from envlock.probe.observation import Observation
 from envlock.probe.python import NO_PYTHON, marker_environment
 from envlock.probe.redact import mask_url
 from envlock.probe.root import Entry, Root, TooLargeError, try_read
 from envlock.probe.target import SitePath, Target
+
+if TYPE_CHECKING:
+    from envlock.probe.conda import Record
 
 _HEADER_LIMIT = 1024 * 1024
 """Bytes of headers in a METADATA file at most; what follows them is the project's README."""
@@ -86,7 +86,7 @@ class _Recorded(NamedTuple):
 def read_pip(
     root: Root,
     target: Optional[Target],
-    records: Optional[List[Record]] = None,
+    records: Optional[List["Record"]] = None,
     cache: Optional[FileCache] = None,
 ) -> Observation:
     """Observe ``package.pip``, with ``_requires_dist`` and ``_markers`` for the manifest to evaluate.
@@ -128,7 +128,9 @@ def read_pip(
     return seen
 
 
-def verify_files(root: Root, target: Target, records: Optional[List[Record]] = None) -> Dict[str, List[str]]:
+def verify_files(
+    root: Root, target: Target, records: Optional[List["Record"]] = None
+) -> Dict[str, List[str]]:
     """Compare every installed file with the hash in its RECORD; name the modified and the missing ones.
 
     Reads whole files: seconds for a small environment, minutes for CUDA libraries. Compiled ``.pyc`` files
@@ -356,7 +358,7 @@ def _version_of_name(copy: _Found) -> str:
 class _CondaOwned:
     """Whose dist-info it is: conda's when its record lists it and no other installer has signed since."""
 
-    def __init__(self, root: Root, target: Target, records: Optional[List[Record]]) -> None:
+    def __init__(self, root: Root, target: Target, records: Optional[List["Record"]]) -> None:
         self._root = root
         self._prefix = target.prefix.rstrip("/")
         self._records = records
@@ -368,6 +370,8 @@ class _CondaOwned:
             return False
         if self._owned is None:
             if self._records is None:
+                from envlock.probe.conda import read_records
+
                 self._records, _ = read_records(self._root, self._prefix)
             self._owned = {path: record for record in self._records for path in record.metadata}
         record = self._owned.get(copy.metadata[len(self._prefix) + 1 :])
@@ -375,11 +379,13 @@ class _CondaOwned:
             return False
         return installer in ("", "conda") or self._came_so(record, copy)
 
-    def _came_so(self, record: Record, copy: _Found) -> bool:
+    def _came_so(self, record: "Record", copy: _Found) -> bool:
         """Tell whether conda's package itself holds this INSTALLER; some are built with pip's in it."""
         path = copy.metadata[len(self._prefix) + 1 :] + "/INSTALLER"
+        from hashlib import sha256
+
         try:
-            actual = hashlib.sha256(self._root.read(copy.metadata + "/INSTALLER", _SMALL)).hexdigest()
+            actual = sha256(self._root.read(copy.metadata + "/INSTALLER", _SMALL)).hexdigest()
             files = json.loads(self._root.read(record.path, _RECORD_LIMIT))["paths_data"]["paths"]
             return any(file["_path"] == path and file["sha256"] == actual for file in files)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -567,7 +573,9 @@ def _digest(lines: List[bytes], folder: str) -> Optional[str]:
         whole = b"\n".join(line for line in kept if b".pyc," not in line and b",," not in line)
     if not whole:
         return None
-    hasher = hashlib.sha256(whole)
+    from hashlib import sha256
+
+    hasher = sha256(whole)
     hasher.update(b"\n")
     return "sha256:" + hasher.hexdigest()
 
@@ -610,6 +618,9 @@ def _resolve(folder: str, path: str) -> str:
 
 
 def _is_intact(root: Root, path: str, algorithm: str, digest: str, size: Optional[int]) -> bool:
+    import base64
+    import hashlib
+
     try:
         if size is not None and root.stat(path).size != size:
             return False
