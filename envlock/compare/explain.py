@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from envlock.compare.symptoms import _import_names, _project_address, projects_by_import
+from envlock.compare.symptoms import _import_names, _project_address, literals_of, projects_by_import
 from envlock.manifest.address import covers, facts
 from envlock.rules.engine import all_rules, run
 from envlock.rules.model import Finding
@@ -118,7 +117,7 @@ def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int
     breakages = _breakages(matrix)
     found: dict[tuple[str, ...], Symptom] = {}
     count = 0
-    literals = {literal for row in matrix.rows("errors", "error") for literal in _literals(row)}
+    literals = {literal for row in matrix.rows("errors", "error") for literal in literals_of(row)}
     for number, line in _suspect(lines, sorted(literals | breakages.keys())):
         count = number
         if line is None:
@@ -150,11 +149,6 @@ def _suspect(lines: Iterable[str], literals: Sequence[str]) -> Iterator[tuple[in
                     yield place, line
         number += len(block)
         yield number, None
-
-
-def _literals(row: Row) -> list[str]:
-    """Return the literals of which a line has to hold one to match a known error, as errors.toml defines them."""
-    return str(row.get("hint") or re.sub(r"\\([.()])", r"\1", row["pattern"])).split("|")
 
 
 def _of_error(match: Match, projects: Mapping[str, str]) -> Symptom:

@@ -10,16 +10,23 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from envlock.compare.model import Change
-    from envlock.matrix.loader import Matrix
+    from envlock.matrix.loader import Matrix, Row
 
 LINE_LIMIT = 4000
 """Characters of a line that are looked at: enough for a linker's line, little for a hostile one."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+BLOCK = 2048
+"""Lines that are searched at a time."""
+
+MENTIONS = 20
+"""Times that a name counts at most."""
+
 _TAIL = 400
 """Lines at the end of a log that weigh more: a traceback is the last thing that a job says."""
 
@@ -65,30 +72,48 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
     names = _names(changes, imports)
     projects = projects_by_import(imports)
     breakages = _breakages(changes, matrix)
+    literals = {each for row in matrix.rows("errors", "error") for each in literals_of(row)}
+    literals.update(error for error, _ in breakages)
     found = Symptoms()
-    tail: deque[set[str]] = deque(maxlen=_TAIL)
-    for line in lines:
-        found.lines += 1
-        text = line[:LINE_LIMIT]
-        for match in match_line(matrix, text):
+    tail: deque[str] = deque(maxlen=_TAIL)
+    for block in blocks(lines):
+        found.lines += len(block)
+        tail.extend(block)
+        whole = "".join(block)
+        here = [literal for literal in literals if literal in whole]
+        for text in block if here else ():
+            if not any(literal in text for literal in here):
+                continue
             excerpt = text.strip()[:200]
-            for rule in match.row.get("rules", ()):
-                found.rules.setdefault(rule, excerpt)
-            for place, address in enumerate(match.addresses):
-                _point(found, _project_address(address, projects), Pointer(excerpt, place))
-        for error, addresses in breakages:
-            if error in text:
-                found.rules.setdefault("known-breakage", text.strip()[:200])
-                for place, address in enumerate(addresses):
-                    _point(found, address, Pointer(text.strip()[:200], place))
-        touched = _touched(text, names)
-        tail.append(touched)
-        for address in touched:
-            found.mentions[address] = min(found.mentions.get(address, 0) + 1, 20)
-    for touched in tail:
-        for address in touched:
-            found.mentions[address] += 2
+            for match in match_line(matrix, text):
+                for rule in match.row.get("rules", ()):
+                    found.rules.setdefault(rule, excerpt)
+                for place, address in enumerate(match.addresses):
+                    _point(found, _project_address(address, projects), Pointer(excerpt, place))
+            for error, addresses in breakages:
+                if error in text:
+                    found.rules.setdefault("known-breakage", excerpt)
+                    for place, address in enumerate(addresses):
+                        _point(found, address, Pointer(excerpt, place))
+        # What a long log says over and over is counted once a block: it is named, and that is all.
+        for address in _touched(whole, names):
+            found.mentions[address] = min(found.mentions.get(address, 0) + 1, MENTIONS)
+    for text in tail:
+        for address in _touched(text, names):
+            found.mentions[address] = min(found.mentions.get(address, 0) + 3, 3 * MENTIONS)
     return found
+
+
+def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield lines in blocks, each line cut at the limit: a long log says nothing of note for megabytes."""
+    rest = iter(lines)
+    while block := [line[:LINE_LIMIT] for line in islice(rest, BLOCK)]:
+        yield block
+
+
+def literals_of(row: Row) -> list[str]:
+    """Return the literals of which a line has to hold one to match a known error, as errors.toml defines them."""
+    return str(row.get("hint") or re.sub(r"\\([.()])", r"\1", row["pattern"])).split("|")
 
 
 def projects_by_import(imports: Mapping[str, list[str]]) -> dict[str, str]:
@@ -134,7 +159,7 @@ def _breakages(changes: Iterable[Change], matrix: Matrix) -> list[tuple[str, lis
 
 def _touched(text: str, names: Mapping[str, set[str]]) -> set[str]:
     touched: set[str] = set()
-    for token in _TOKEN.findall(text):
+    for token in set(_TOKEN.findall(text)):
         plain = token.lower().rstrip(".+-")
         for form in {plain, plain.partition(".so")[0], *plain.split(".")}:
             touched |= names.get(form, set())
