@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from envlock._version import __version__
 
-__all__ = ["__version__", "capture", "check", "diff", "from_observation", "from_report", "load", "verify", "which"]
+__all__ = [
+    "__version__",
+    "capture",
+    "check",
+    "diff",
+    "from_observation",
+    "from_report",
+    "load",
+    "verify",
+    "which",
+]
 
 if TYPE_CHECKING:
     import datetime

@@ -132,7 +132,9 @@ def refresh(text: str, registry: Registry, today: datetime.date) -> str:
 def head_comment(text: str) -> str:
     """Return the comment lines that a file begins with."""
     lines = text.split("\n")
-    return "\n".join(lines[: next((at for at, line in enumerate(lines) if not line.startswith("#")), len(lines))])
+    return "\n".join(
+        lines[: next((at for at, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+    )
 
 
 def render(comment: str, tables: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-_NUMBERS = re.compile(r"v?(\d+(?:\.\d+)*)")
+_NUMBERS = re.compile(r"v?(\d+(?:\.\d+)*)", re.ASCII)
 
 
 @lru_cache(maxsize=8192)
@@ -23,7 +23,7 @@ def version(text: str | None) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion:
-        found = re.match(r"(?:\d+:)?v?(\d+(?:\.\d+)+)(?![A-Za-z])", text)
+        found = re.match(r"(?:\d+:)?v?(\d+(?:\.\d+)+)(?![A-Za-z])", text, re.ASCII)
         return Version(found.group(1)) if found else None
 
 

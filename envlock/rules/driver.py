@@ -190,8 +190,8 @@ def driver_floor(wanted: tuple[int, ...], stack: Stack, matrix: Matrix) -> tuple
 def _below(stack: Stack, floor: str, wanted: tuple[int, ...], matrix: Matrix) -> bool:
     """Tell whether the driver is below a floor; where only its CUDA is known, by that."""
     driver = stack.driver
-    if driver.version:
-        have, need = release(driver.version), release(floor)
+    have, need = release(driver.version), release(floor)
+    if have:
         if len(have) == 1 or (len(have) < len(need) and have == need[: len(have)]):
             return have[0] < need[0]
         return have < need

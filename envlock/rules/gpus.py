@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from envlock.manifest.versions import series
 from envlock.matrix.lookup import gpu_row
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def devices(stack: Stack, matrix: Matrix) -> list[Device]:
     found = []
     for gpu in stack.gpus:
         row = _row(gpu.name, matrix) if gpu.name else None
-        capability = gpu.compute_capability or (row["compute_capability"] if row else None)
+        capability = gpu.compute_capability if series(gpu.compute_capability) else None
+        capability = capability or (row["compute_capability"] if row else None)
         name = gpu.name or "GPU"
         label = f"{name} ({sm(capability)})" if capability else name
         found.append(Device(gpu.name, capability, row["line"] if row else None, label))

@@ -159,7 +159,9 @@ class Stack:
         facts: list[tuple[str, str]] = []
         if framework.cuda is not None:
             facts.append((f"framework.{name}.cuda", framework.cuda))
-        cuda, cudnn = framework.cuda, framework.cudnn
+        # "N/A" and the like tell nothing; the version's spelling may.
+        cuda = framework.cuda if framework.cuda == "" or release(framework.cuda) else None
+        cudnn = framework.cudnn
         for address, text in self._spellings(name, framework, package):
             said, said_cudnn = cuda_of_build(text), _CUDNN_OF_BUILD.search(text)
             if said is not None or said_cudnn:
