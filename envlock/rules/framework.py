@@ -130,20 +130,33 @@ def _gpu_in_words(stack: Stack, gpu: list[tuple[str, Any]]) -> str:
 
 
 def _cpu_builds(stack: Stack, matrix: Matrix) -> Iterator[CpuBuild]:
-    for name in ("torch", "tensorflow", "jax", "onnxruntime", "paddle", "mxnet", "cupy"):
+    for name in ("torch", "tensorflow", "jax", "onnxruntime", "paddle", "mxnet", "cupy", "dgl"):
         build = stack.build(name)
         if build is None:
             continue
         framework = stack.framework(name)
         if framework and framework.hip:
             continue
-        if build.cuda == "" and name != "jax":
+        # jaxlib's wheels hold no CUDA by themselves: a plugin brings it. Conda builds it in.
+        whole = name != "jax" or ((held := stack.package("jaxlib")) is not None and held.manager == "conda")
+        if build.cuda == "" and whole:
             yield CpuBuild(name, build.label, build.facts, "is a CPU build")
         elif build.cuda is None and name == "torch":
             yield from _conda_choice(build, stack) or _default_wheel(build, stack, matrix)
         elif build.cuda is None:
             yield from _default_wheel(build, stack, matrix)
     yield from _cpu_packages(stack)
+    yield from _conda_math(stack)
+
+
+def _conda_math(stack: Stack) -> Iterator[CpuBuild]:
+    """Recognise Anaconda's CPU builds of TensorFlow by the mathematics library that their build names."""
+    for name in ("tensorflow", "tensorflow-base"):
+        conda = stack.conda(name)
+        if conda and stack.pip("tensorflow") is None and re.match(r"(?:mkl|eigen)_py", conda.build or ""):
+            facts = ((f"package.conda.{name}", conda.build),)
+            yield CpuBuild("tensorflow", f"{name} {conda.version or ''}".strip(), facts, "is a CPU build")
+            return
 
 
 def _conda_choice(build: Build, stack: Stack) -> list[CpuBuild]:
@@ -743,11 +756,11 @@ def _spelled(local: str, build: str) -> dict[str, tuple[str, ...]]:
     """Read what a wheel's local version or a conda build says: "cu12torch2.6", "pt24cu121", "cu113_pyt1100"."""
     found: dict[str, tuple[str, ...]] = {}
     torch = re.search(r"(?:torch|pt)(\d+\.\d+(?:\.\d+)?|\d{2,3})(?=$|[^\d.])", local) or re.search(
-        r"pyt(?:orch)?_?(\d+\.\d+(?:\.\d+)?|\d{3,4})(?=$|[^\d.])", build
+        r"(?:pyt(?:orch)?|torch)_?(\d+\.\d+(?:\.\d+)?|\d{3,4})(?=$|[^\d.])", build
     )
     if torch:
         found["torch"] = _readings(torch[1])
-        cuda = re.search(r"cu(\d{2,3})(?=$|[^\d])", local)
+        cuda = re.search(r"cu(\d{2,3})(?=$|[^\d])", local or build)
         if cuda:
             digits = cuda[1]
             found["cuda"] = (digits if len(digits) == 2 else f"{digits[:2]}.{digits[2]}",)
@@ -997,7 +1010,11 @@ class FoundCuda(NamedTuple):
 
 def found_cuda(stack: Stack, framework: str) -> FoundCuda | None:
     """Return the CUDA that a framework finds: its effective cudart, else wheels, conda's, the active toolkit."""
-    copies = [copy for copy in stack.libraries("cudart") if copy.version and framework in copy.used_by]
+    known = [copy for copy in stack.libraries("cudart") if copy.version]
+    copies = [copy for copy in known if framework in copy.used_by]
+    if stack.partial and len(known) == 1 and not known[0].used_by:
+        # A pasted report names the only one that it saw.
+        copies = known
     if copies:
         return FoundCuda(copies[0].version or "", "library.cudart", copies[0].path or "libcudart")
     for name, package in stack.manifest.package.pip.items():
@@ -1202,8 +1219,8 @@ def _cupy_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         if fits is not False:
             continue
         facts = (Evidence(f"package.pip.{name}", package.version),)
-        if major(found.version) == int(parts[1]) and int(parts[1]) >= 11:
-            continue
+        # Within a major only NVRTC's soname differs, and only up to 11.1.
+        near = major(found.version) == int(parts[1]) and int(parts[1]) >= 11
         fixes = _cuda_fix(found, built, stack)
         other = f"cupy-cuda{major(found.version)}x"
         if other in rows:
@@ -1212,7 +1229,7 @@ def _cupy_cuda(stack: Stack, matrix: Matrix) -> Outcome:
                      *fixes)  # fmt: skip
         label = f"{name} {package.version or ''}".strip()
         source = row["source"] if row else "CuPy, installation guide"
-        yield _cuda_finding(label, built, facts, found, source, fixes)
+        yield _cuda_finding(label, built, facts, found, source, fixes, "warning" if near else "error")
 
 
 def _mxnet_cuda(stack: Stack, matrix: Matrix) -> Outcome:

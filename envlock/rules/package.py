@@ -390,10 +390,11 @@ def known_breakage(stack: Stack, matrix: Matrix) -> Outcome:
     seen: set[tuple[str, str]] = set()
     for row in matrix.rows("breakages", "breakage"):
         for finding in _breakage(row, stack):
-            other = finding.evidence[1].address
-            if (finding.subject, other) not in seen:
-                seen.add((finding.subject, other))
+            # Rows for a package and for what it brings along say the same of one victim.
+            keys = {(finding.subject, finding.evidence[1].address), (finding.subject, row["error"])}
+            if not keys & seen:
                 yield finding
+            seen |= keys
     for row in matrix.rows("breakages", "python-breakage"):
         yield from _python_breakage(row, stack)
     for row in matrix.rows("breakages", "platform-breakage"):

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from envlock.manifest.model import CondaPackage, Driver, Framework, Gpu, Library, Manifest, PipPackage
+from envlock.manifest.versions import release
 
 CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch",
                "tensorflow-base": "tensorflow",
