@@ -91,7 +91,8 @@ def test_an_import_name_in_an_error_leads_to_its_project(matrix):
 
 
 def test_the_text_of_a_known_breakage_points_to_its_packages(matrix):
-    symptoms, _ = read(["ImportError: cannot import name 'FlaskApi' from 'connexion'\n"], matrix)
+    line = "ModuleNotFoundError: No module named 'connexion.decorators.validation'\n"
+    symptoms, _ = read([line], matrix)
     (symptom,) = [each for each in symptoms if each.rules == ("known-breakage",)]
     assert {"package.pip.connexion", "package.pip.apache-airflow"} <= set(symptom.addresses)
 
