@@ -183,15 +183,10 @@ def _default_wheel(build: Build, stack: Stack, matrix: Matrix) -> Iterator[CpuBu
         if row["package"] != build.name or row["platform"] != platform or row.get("arch", arch) != arch:
             continue
         if matches(pip.version, row["affected"]) is True:
-            address, value = ("host.arch", host.arch) if "arch" in row else ("host.platform", host.platform)
-            where = ((f"package.pip.{build.name}", pip.version), (address, value))
-            yield CpuBuild(
-                build.name, build.label, where, f"from PyPI is a CPU build on {_PLACES[row['platform'], 'arch' in row]}",
-                sure=False,
-            )  # fmt: skip
-
-
-_PLACES = {("windows", False): "Windows", ("linux", True): "ARM"}
+            place = ("host.arch", host.arch) if "arch" in row else ("host.platform", host.platform)
+            facts = ((f"package.pip.{build.name}", pip.version), *([place] if place[1] else []))
+            on = " on ARM" if "arch" in row else " on Windows" if platform == "windows" else ""
+            yield CpuBuild(build.name, build.label, facts, f"from PyPI is a CPU build{on}", sure=False)
 
 
 def _cpu_packages(stack: Stack) -> Iterator[CpuBuild]:
@@ -1045,7 +1040,7 @@ def framework_cuda_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     Source: tested build configurations of TensorFlow; CUDA execution provider requirements of ONNX Runtime;
     installation guides of CuPy and bitsandbytes.
     """
-    for check in (_tensorflow_cuda, _onnxruntime_cuda, _jax_cuda, _cupy_cuda, _mxnet_cuda):
+    for check in (_tensorflow_cuda, _onnxruntime_cuda, _jax_cuda, _cupy_cuda, _mxnet_cuda, _paddle_cuda):
         yield from check(stack, matrix)
     yield from _bitsandbytes_cuda(stack, matrix)
 
@@ -1244,6 +1239,21 @@ def _mxnet_cuda(stack: Stack, matrix: Matrix) -> Outcome:
             yield _cuda_finding(f"{name} {package.version or ''}".strip(), built,
                                 (Evidence(f"package.pip.{name}", package.version),), found,
                                 "MXNet installation guide: one package a CUDA", _cuda_fix(found, built, stack))  # fmt: skip
+
+
+def _paddle_cuda(stack: Stack, matrix: Matrix) -> Outcome:
+    """Hold Paddle to the CUDA that its version names as a post release: "2.4.2.post117" is for 11.7."""
+    held = stack.pip("paddlepaddle-gpu")
+    parts = re.search(r"\.post(\d{3})$", held.version or "") if held else None
+    found = found_cuda(stack, "paddle") if parts else None
+    if held is None or parts is None or found is None:
+        return
+    built = f"{parts[1][:2]}.{parts[1][2]}"
+    if not loads(built, found.version):
+        yield _cuda_finding(f"paddlepaddle-gpu {held.version}", built,
+                            (Evidence("package.pip.paddlepaddle-gpu", held.version),), found,
+                            "Paddle installation guide: one index a CUDA; PaddlePaddle/Paddle#55939",
+                            _cuda_fix(found, built, stack))  # fmt: skip
 
 
 def _bitsandbytes_cuda(stack: Stack, matrix: Matrix) -> Outcome:

@@ -64,6 +64,27 @@ def test_a_second_framework_without_cuda_is_only_worth_a_note():
     assert finding.severity != "error"
 
 
+@pytest.mark.parametrize(
+    ("packages", "known"),
+    [
+        ('[package.conda]\ntensorflow = { version = "2.12.0", build = "mkl_py311h34a0fa1_0" }\n', True),
+        ('[package.conda]\ntensorflow = { version = "2.12.0", build = "gpu_py311h65739b5_0" }\n', False),
+        ('[package.conda]\njaxlib = { version = "0.4.23", build = "cpu_py311h1b2c3d4_0" }\n', True),
+        ('[package.conda]\njaxlib = { version = "0.4.23", build = "cuda112py311h1b2c3d4_200" }\n', False),
+        ('[package.pip]\ndgl = { version = "1.1.3" }\n', True),
+        ('[package.pip]\ndgl = { version = "1.1.3+cu118" }\n', False),
+        ('[host]\narch = "aarch64"\n[package.pip]\ntensorflow = { version = "2.15.0" }\n', True),
+        ('[host]\narch = "aarch64"\n[package.pip]\ntensorflow = { version = "2.15.0+nv24.03" }\n', False),
+        (
+            '[host]\narch = "aarch64"\nplatform = "linux"\n[package.pip]\ntorch = { version = "2.11.0" }\n',
+            False,
+        ),
+    ],
+)
+def test_builds_without_cuda_of_other_frameworks_and_channels(packages, known):
+    assert bool(said("cpu-build-installed", GPU + packages, "import")) is known
+
+
 # ---- framework-companion-mismatch
 
 
@@ -152,6 +173,17 @@ def test_xformers_is_built_for_one_torch():
     assert said("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.28.post3")) == []
 
 
+def test_a_conda_build_that_names_its_torch():
+    text = (
+        '[package.conda]\npytorch = {{ version = "2.4.0", build = "py3.11_cuda12.1_cudnn9.1.0_0" }}\n'
+        'pytorch-scatter = {{ version = "2.1.2", build = "py311_torch_{}_cu121" }}\n'
+    )
+    finding = one("extension-abi-mismatch", text.format("2.1.0"))
+    assert finding.subject == "package.conda.pytorch-scatter"
+    assert "torch 2.1.0" in finding.message
+    assert said("extension-abi-mismatch", text.format("2.4.0")) == []
+
+
 def test_a_library_that_the_extension_was_not_compiled_with():
     text = (
         '[framework.h5py]\nbuilt_for = {{ hdf5 = "1.14.2" }}\n[package.conda]\nhdf5 = {{ version = "{}" }}\n'
@@ -231,6 +263,34 @@ def test_cupy_is_a_package_a_cuda_major():
     finding = one("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages)
     assert "cupy-cuda12x" in {fix.to for fix in finding.fixes}
     assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "severity"), [("11.0", "warning"), ("11.8", None), ("12.4", "error"), ("10.2", "error")]
+)
+def test_cupys_wheel_for_cuda_11_begins_at_11_2(found, severity):
+    said_so = said("framework-cuda-mismatch", TOOLKIT.format(found) + pip(cupy_cuda11x="12.3.0"))
+    assert [finding.severity for finding in said_so] == ([severity] if severity else [])
+
+
+def test_paddle_names_its_cuda_as_a_post_release():
+    packages = pip(paddlepaddle_gpu="2.4.2.post117")
+    finding = one("framework-cuda-mismatch", TOOLKIT.format("12.1") + packages)
+    assert "CUDA 11.7" in finding.message
+    assert finding.fixes
+    assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
+
+
+def test_the_only_cudart_of_a_pasted_report_is_the_one_that_is_found():
+    library = '[[library]]\nname = "cudart"\nversion = "{}"\npath = "/usr/local/cuda/lib64/libcudart.so"\n'
+    packages = pip(tensorflow="2.11.0")
+    assert (
+        one("framework-cuda-mismatch", library.format("12.4") + packages, "import").subject
+        == "library.cudart"
+    )
+    assert said("framework-cuda-mismatch", library.format("11.2") + packages, "import") == []
+    # On a root it is known that nothing loads this copy.
+    assert said("framework-cuda-mismatch", library.format("12.4") + packages) == []
 
 
 def test_bitsandbytes_has_a_binary_a_cuda():

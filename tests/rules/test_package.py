@@ -30,6 +30,14 @@ def test_a_pair_of_which_one_version_is_not_known_is_only_possible():
     assert said("known-breakage", "[package.pip]\nopenai = {}\nhttpx = {}\n", "import") == []
 
 
+def test_a_package_and_what_it_brings_along_are_told_once():
+    finding = one("known-breakage", pip(ctranslate2="4.4.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70"))
+    assert (finding.subject, finding.severity) == ("package.pip.ctranslate2", "warning")
+    assert "libcudnn_ops_infer.so.8" in finding.message
+    assert said("known-breakage", pip(ctranslate2="4.4.0", torch="2.3.1", nvidia_cudnn_cu12="8.9.2.26")) == []
+    assert said("known-breakage", pip(ctranslate2="4.5.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70")) == []
+
+
 def test_a_breakage_that_only_some_pythons_have():
     text = '[python]\nversion = "{}"\n' + pip(flake8="3.9.2", importlib_metadata="6.0.0").replace(
         "{", "{{"
