@@ -395,16 +395,22 @@ class _Owners:
     def of(self, file: _File) -> Tuple[str, str, str]:
         """Return provider, version and CUDA of the package that brought a file; "" where they are not known."""
         dist = self._dist(file)
-        if dist is not None:
-            return f"pip:{dist.name}", dist.version, _cuda_of_dist(dist, file.path)
-        record = self._conda(file)
+        record = self._conda(file) if dist is None or self._came_with_conda(dist) else None
         if record is not None:
             return f"conda:{record[0]}", record[1], _cuda_of_build(record[2])
+        if dist is not None:
+            return f"pip:{dist.name}", dist.version, _cuda_of_dist(dist, file.path)
         owner = self._system.get(file.real, "")
         if owner:
             named = re.search(r"-cuda-?(\d+)", owner)
             return owner, "", named.group(1) if named else ""
         return "file", "", ""
+
+    def _came_with_conda(self, dist: Dist) -> bool:
+        """Tell whether conda installed a distribution, and nobody over it since."""
+        if not self._environment.conda:
+            return False
+        return (try_read(self._root, dist.path + "/INSTALLER", 4096) or "conda").strip() == "conda"
 
     def _dist(self, file: _File) -> Optional[Dist]:
         dists = self._environment.dists

@@ -27,6 +27,7 @@ from tests.elf_support import (
     needs_gcc,
     really_loaded,
 )
+from tests.packages_support import below, dist_info, write
 
 
 @pytest.fixture
@@ -362,3 +363,24 @@ class TestRealTorch:
         assert told["cudnn"] == decode_cudnn(cudnn)
         assert told["nccl"] == ".".join(map(str, nccl))
         assert told["cxx11_abi"] == abi
+
+
+def test_a_library_in_a_wheel_that_conda_repacked_is_condas(tmp_path):
+    site = "lib/python3.11/site-packages"
+    blob = "numpy.libs/libscipy_openblas64_-0123abcd.so"
+    files = below(site, dist_info("numpy", "2.2.6", {blob: "x"}, installer="conda"))
+    record = {"name": "numpy", "version": "2.2.6", "build": "py311_0", "files": [f"{site}/{blob}"]}
+    files["conda-meta/numpy-2.2.6-py311_0.json"] = json.dumps(record)
+    prefix = write(tmp_path / "env", files)
+    target = SimpleNamespace(prefix=prefix, site_packages=[f"{prefix}/{site}"], base_executable="")
+
+    def providers():
+        rows = read_libraries(LiveRoot({}), target).facts["library"]
+        return [
+            row["provider"] for row in rows if row["name"] == "openblas" and row["path"].startswith(prefix)
+        ]
+
+    assert providers() == ["conda:numpy"]
+    # pip put the same version over it: both records list the file, and the last installer has signed.
+    (tmp_path / "env" / site / "numpy-2.2.6.dist-info/INSTALLER").write_text("pip\n")
+    assert providers() == ["pip:numpy"]
