@@ -52,7 +52,7 @@ def glibc(stack: Stack, matrix: Matrix) -> CLibrary | None:
     """Return the system's glibc: as it was seen, else as its distribution's release has it."""
     os = stack.manifest.os
     if os.libc:
-        found = re.fullmatch(r"(?:glibc\s*)?(\d+(?:\.\d+)+)\S*", os.libc)
+        found = re.fullmatch(r"(?:g(?:nu )?libc[\s-]*)?(\d+(?:\.\d+)+)\S*", os.libc, re.I)
         return CLibrary(found[1], "os.libc", os.libc, "this system") if found else None
     row = distribution_row(stack, matrix)
     return CLibrary(row["glibc"], "os.version", os.version, f"{os.id} {os.version}") if row else None
@@ -175,8 +175,10 @@ def _loaded(framework: str, stack: Stack, matrix: Matrix) -> list[CLibrary]:
 
 def _symbol_older(have: str, wanted: str) -> bool:
     """Tell whether a symbol version is below another: GLIBCXX_3.4.28 < GLIBCXX_3.4.30; None of other kinds."""
-    one, two = (re.fullmatch(r"([A-Z]+)_(\d+(?:\.\d+)+)", text.strip()) for text in (have, wanted))
-    return bool(one and two and one[1] == two[1] and release(one[2]) < release(two[2]))
+    one, two = (re.fullmatch(r"(?:([A-Z]+)_)?(\d+(?:\.\d+)+)", text.strip()) for text in (have, wanted))
+    if not one or not two:
+        return False
+    return (one[1] or "GLIBCXX") == (two[1] or "GLIBCXX") and release(one[2]) < release(two[2])
 
 
 def _newer_libstdcxx(copy: CLibrary, wanted: str, stack: Stack) -> tuple[Fix, ...]:

@@ -401,6 +401,32 @@ def known_breakage(stack: Stack, matrix: Matrix) -> Outcome:
         yield from _platform_breakage(row, stack)
     for row in matrix.rows("breakages", "channel-mix"):
         yield from _channel_mix(row, stack)
+    yield from _numpy_for_numba(stack, matrix)
+
+
+def _numpy_for_numba(stack: Stack, matrix: Matrix) -> Outcome:
+    """Hold NumPy to the range that Numba checks at import."""
+    numba, numpy = stack.version_of("numba"), stack.version_of("numpy")
+    if numba is None or numpy is None or not numba.version or not numpy.version:
+        return
+    if numba.manager == "conda" and numpy.manager == "conda":
+        # The solver knows the range.
+        return
+    wanted = release(numba.version)
+    row = next((row for row in matrix.rows("numba", "release") if release(row["version"]) == wanted), None)
+    ranges: tuple[str, ...] = row["numpy"] if row else ()
+    if row is None or any(matches(numpy.version, each) is not False for each in ranges):
+        return
+    to = boundary(ranges[-1])
+    trial = {f"{numpy.address}.version": to} if numpy.address.startswith("package.") else {}
+    yield Finding(
+        subject=numpy.address,
+        message=f"numba {numba.version} needs numpy {' or '.join(ranges)}, and numpy {numpy.version} is installed: it "
+        'stops with "Numba needs NumPy"',
+        evidence=(Evidence(numpy.address, numpy.version), Evidence(numba.address, numba.version)),
+        fixes=(Fix(numpy.address, ranges[-1], f"install numpy{ranges[-1]}", trial),),
+        source=row["source"],
+    )
 
 
 def _side(name: str, specifier: str, ecosystem: str | None, stack: Stack) -> Side | None:

@@ -18,6 +18,20 @@ def test_a_binary_that_asks_for_a_newer_glibc():
     assert said("libc-too-old", text.format("2.9")) == []
 
 
+@pytest.mark.parametrize("libc", ["glibc 2.28", "glibc-2.28", "2.28", "GLIBC 2.28", "glibc 2.28-251.el8"])
+def test_a_glibc_in_whatever_words_it_was_reported(libc):
+    text = f'[os]\nlibc = "{libc}"\n[framework.ext]\nneeds = {{ libc = "GLIBC_2.32" }}\n'
+    assert one("libc-too-old", text).subject == "os.libc"
+    assert said("libc-too-old", text.replace("2.32", "2.28")) == []
+
+
+def test_a_bare_symbol_version_is_of_glibcxx():
+    text = '[os]\nlibstdcxx = "{}"\n[framework.ext]\nneeds = {{ libstdcxx = "GLIBCXX_3.4.29" }}\n'
+    assert one("libstdcxx-too-old", text.format("3.4.25")).subject == "os.libstdcxx"
+    assert said("libstdcxx-too-old", text.format("3.4.30")) == []
+    assert said("libstdcxx-too-old", text.format("CXXABI_1.3.11")) == []
+
+
 @pytest.mark.parametrize(
     ("system", "known"),
     [
@@ -92,6 +106,7 @@ def test_a_build_for_instructions_that_the_cpu_lacks():
         ("AMD FX(tm)-8350 Eight-Core Processor", "polars", True),
         ("Intel(R) Celeron(R) N5105 @ 2.00GHz", "tensorflow", True),
         ("Intel(R) N100", "tensorflow", False),
+        ("Common KVM processor", "tensorflow", True),
         ("Intel Atom(R) x7425E", "tensorflow", False),
         ("Intel(R) Xeon(R) Gold 5118 CPU @ 2.30GHz", "tensorflow", False),
         ("Intel(R) Xeon(R) CPU           X5660  @ 2.80GHz", "numpy", False),

@@ -38,6 +38,15 @@ def test_a_package_and_what_it_brings_along_are_told_once():
     assert said("known-breakage", pip(ctranslate2="4.5.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70")) == []
 
 
+def test_numba_refuses_a_numpy_outside_its_range():
+    finding = one("known-breakage", pip(numba="0.56.0", numpy="1.24.1"))
+    assert (finding.subject, finding.severity) == ("package.pip.numpy", "error")
+    assert "Numba needs NumPy" in finding.message
+    assert len(finding.fixes) == 1
+    assert said("known-breakage", pip(numba="0.56.0", numpy="1.22.4")) == []
+    assert said("known-breakage", pip(numba="99.0.0", numpy="1.22.4")) == []
+
+
 def test_a_breakage_that_only_some_pythons_have():
     text = '[python]\nversion = "{}"\n' + pip(flake8="3.9.2", importlib_metadata="6.0.0").replace(
         "{", "{{"
