@@ -9,7 +9,7 @@ import json
 import os
 from binascii import crc32
 from contextlib import suppress
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from envlock.probe.root import Root
 
@@ -24,12 +24,13 @@ _SIZE_LIMIT = 4 * 1024 * 1024
 class FileCache:
     """Facts about files that are the same while device, inode, size and time of change are.
 
-    Used as a context: what was learnt is written at its end. On any root but a live one it holds nothing.
+    Used as a context: what was learnt is written at its end. On any root but a live one, and without the
+    prefix of an environment, it holds nothing.
     """
 
-    def __init__(self, root: Root, prefix: str = "") -> None:
+    def __init__(self, root: Root, prefix: Optional[str] = None) -> None:
         self._root = root
-        self._path = _cache_path(root, prefix)
+        self._path = "" if prefix is None else _cache_path(root, prefix)
         self._held: Dict[str, Any] = {}
         self._used: Dict[str, Any] = {}
         self._learnt = False

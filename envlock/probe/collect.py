@@ -25,18 +25,21 @@ def collect(
     prefix: Optional[str] = None,
     everything: bool = False,
     deep: bool = False,
+    remember: bool = True,
 ) -> Dict[str, Any]:
     """Observe a root; raises envlock.probe.target.TargetError when the named Python is not there.
 
     One probe that fails costs its own facts, never the others'. ``everything`` records all system
     packages, not only those of the GPU stack. ``deep`` compares every installed file with its package's
-    own record: seconds for a small environment, minutes for one with CUDA wheels.
+    own record: seconds for a small environment, minutes for one with CUDA wheels. Without ``remember`` no file is
+    written: what was read of big files is not kept for the next time.
     """
     from envlock.probe.target import find_target
 
     driver = _start(root, _read_driver)
     target = find_target(root, python, prefix)
-    with FileCache(root, target.prefix if target is not None else "") as cache:
+    prefix_of_cache = target.prefix if target is not None else ""
+    with FileCache(root, prefix_of_cache if remember else None) as cache:
         seen = _look(root, target, cache, everything, deep)
     whole = merge([driver(), *seen])
     return {

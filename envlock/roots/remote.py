@@ -23,7 +23,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     parser.add_argument("--all-system-packages", action="store_true", help="record every system package")
     options = parser.parse_args(arguments)
     try:
-        document = collect(_root(options.root), options.python, options.prefix, options.all_system_packages)
+        root = _root(options.root)
+        # Nothing is written on a machine that is only looked at.
+        document = collect(root, options.python, options.prefix, options.all_system_packages, remember=False)
     except (TargetError, OSError) as error:
         sys.stderr.write(f"envlock: {error}\n")
         return 2

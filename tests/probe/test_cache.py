@@ -31,7 +31,7 @@ def test_what_cannot_be_read_is_not_remembered(tmp_path):
     def fail():
         raise PermissionError
 
-    with FileCache(root) as cache:
+    with FileCache(root, "/env") as cache:
         for _ in range(2):
             try:
                 cache.remember("kind", __file__, fail)
