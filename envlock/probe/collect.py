@@ -194,8 +194,11 @@ def _read_modified(root: Root, target: Any) -> Observation:
 
     seen = Observation()
     for manager, verify in (("pip", verify_files), ("conda", verify_conda_files)):
-        for name, paths in verify(root, target).items():
+        unread: Dict[str, str] = {}
+        for name, paths in verify(root, target, unread=unread).items():
             seen.table("package", manager, name)["modified"] = paths[:MODIFIED_LIMIT]
+        for name, reason in unread.items():
+            seen.unobserved[f"package.{manager}.{name}.modified"] = reason
     return seen
 
 

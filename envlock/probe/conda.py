@@ -100,10 +100,13 @@ def read_records(root: Root, prefix: str) -> Tuple[List[Record], Dict[str, str]]
     return records, broken
 
 
-def verify_conda_files(root: Root, target: Target) -> Dict[str, List[str]]:
+def verify_conda_files(
+    root: Root, target: Target, unread: Optional[Dict[str, str]] = None
+) -> Dict[str, List[str]]:
     """Compare every file that conda installed with its recorded hash; name the modified and the missing.
 
-    Links and ``.pyc`` files are only looked for, not hashed. Reads whole files.
+    Links and ``.pyc`` files are only looked for, not hashed. Reads whole files. A file that cannot be read is
+    no modified one: ``unread`` is given a reason for each package that has such.
     """
     wrong: Dict[str, List[str]] = {}
     prefix = conda_prefix(root, target)
@@ -114,10 +117,18 @@ def verify_conda_files(root: Root, target: Target) -> Dict[str, List[str]]:
             files = json.loads(root.read(record.path, _RECORD_LIMIT))["paths_data"]["paths"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
-        paths = [_wrong_path(root, prefix, file) for file in files if isinstance(file, dict)]
-        kept = sorted(path for path in paths if path)
+        kept = []
+        for file in files:
+            try:
+                path = _wrong_path(root, prefix, file) if isinstance(file, dict) else None
+            except OSError as error:
+                if unread is not None:
+                    unread.setdefault(record.name, f"{prefix}/{file['_path']} cannot be compared: {error}")
+                continue
+            if path:
+                kept.append(path)
         if kept:
-            wrong[record.name] = kept
+            wrong[record.name] = sorted(kept)
     return wrong
 
 
@@ -190,7 +201,7 @@ def _metadata(content: bytes) -> Tuple[str, ...]:
 
 
 def _wrong_path(root: Root, prefix: str, file: Dict[str, Any]) -> Optional[str]:
-    """Return the path of a recorded file that is missing or modified, or None."""
+    """Return the path of a recorded file that is missing or modified, or None; raises OSError of one not readable."""
     relative = file.get("_path")
     if (
         not isinstance(relative, str)
@@ -200,28 +211,30 @@ def _wrong_path(root: Root, prefix: str, file: Dict[str, Any]) -> Optional[str]:
     ):
         return None
     path = f"{prefix.rstrip('/')}/{relative}"
-    try:
-        if file.get("path_type") in ("softlink", "directory"):
-            if not root.exists(path):
-                root.readlink(path)  # a dangling link came so in the package
-            return None
-        if not root.is_file(path):
-            return path
-        # sha256_in_prefix is taken after conda has put the prefix's name into the file.
-        expected = file.get("sha256_in_prefix") or (
-            "" if file.get("prefix_placeholder") else file.get("sha256")
-        )
-        if not expected or relative.endswith(".pyc"):
-            return None
-        from hashlib import sha256
-
-        hasher = sha256()
-        with root.open(path) as opened:
-            while True:
-                piece = opened.read(_CHUNK)
-                if not piece:
-                    break
-                hasher.update(piece)
-        return None if hasher.hexdigest() == expected else path
-    except OSError:
+    if file.get("path_type") in ("softlink", "directory"):
+        return path if not root.exists(path) and not _is_link(root, path) else None
+    if not root.is_file(path):
         return path
+    # sha256_in_prefix is taken after conda has put the prefix's name into the file.
+    expected = file.get("sha256_in_prefix") or ("" if file.get("prefix_placeholder") else file.get("sha256"))
+    if not expected or relative.endswith(".pyc"):
+        return None
+    from hashlib import sha256
+
+    hasher = sha256()
+    with root.open(path) as opened:
+        while True:
+            piece = opened.read(_CHUNK)
+            if not piece:
+                break
+            hasher.update(piece)
+    return None if hasher.hexdigest() == expected else path
+
+
+def _is_link(root: Root, path: str) -> bool:
+    """Tell whether a link is there, dangling as it may be: some come so in a package."""
+    try:
+        root.readlink(path)
+    except OSError:
+        return False
+    return True

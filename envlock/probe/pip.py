@@ -129,12 +129,16 @@ def read_pip(
 
 
 def verify_files(
-    root: Root, target: Target, records: Optional[List["Record"]] = None
+    root: Root,
+    target: Target,
+    records: Optional[List["Record"]] = None,
+    unread: Optional[Dict[str, str]] = None,
 ) -> Dict[str, List[str]]:
     """Compare every installed file with the hash in its RECORD; name the modified and the missing ones.
 
     Reads whole files: seconds for a small environment, minutes for CUDA libraries. Compiled ``.pyc`` files
-    are left out; a distribution without RECORD has nothing to compare.
+    are left out; a distribution without RECORD has nothing to compare. A file that cannot be read (an image
+    may be opened without it) is no modified one: ``unread`` is given a reason for each project that has such.
     """
     wrong: Dict[str, List[str]] = {}
     found, _ = _find_all(root, target, FileCache(root))
@@ -143,11 +147,14 @@ def verify_files(
         copy, _, _ = _effective(root, copies)
         if copy.kind != "dist-info" or owned.holds(copy, _installer(root, copy)):
             continue
-        paths = [
-            path
-            for path, algorithm, digest, size in _record_files(root, copy)
-            if not _is_intact(root, path, algorithm, digest, size)
-        ]
+        paths = []
+        for path, algorithm, digest, size in _record_files(root, copy):
+            try:
+                if not _is_intact(root, path, algorithm, digest, size):
+                    paths.append(path)
+            except (OSError, ValueError) as error:
+                if unread is not None:
+                    unread.setdefault(name, f"{path} cannot be compared: {error}")
         if paths:
             wrong[name] = sorted(paths)
     return wrong
@@ -618,21 +625,23 @@ def _resolve(folder: str, path: str) -> str:
 
 
 def _is_intact(root: Root, path: str, algorithm: str, digest: str, size: Optional[int]) -> bool:
+    """Tell whether a file is as recorded; raises OSError or ValueError where its content cannot be told."""
     import base64
     import hashlib
 
     try:
-        if size is not None and root.stat(path).size != size:
-            return False
-        hasher = hashlib.new(algorithm)
-        with root.open(path) as file:
-            while True:
-                piece = file.read(_CHUNK)
-                if not piece:
-                    break
-                hasher.update(piece)
-    except (OSError, ValueError):
+        stat = root.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    if not stat.is_file or (size is not None and stat.size != size):
+        return False
+    hasher = hashlib.new(algorithm)
+    with root.open(path) as file:
+        while True:
+            piece = file.read(_CHUNK)
+            if not piece:
+                break
+            hasher.update(piece)
     return base64.urlsafe_b64encode(hasher.digest()).rstrip(b"=").decode("ascii") == digest
 
 
