@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -29,6 +30,10 @@ COMMANDS = {
     "which": "Say which copy of a native library would be loaded, and why.",
 }
 """Command name to its one line of help; each is the function of that name in ``envlock.cli.<name>``."""
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT): neither fine nor a problem found."""
 
 
 class LazyGroup(click.Group):
@@ -74,20 +79,48 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; every EnvlockError becomes one sentence on stderr and exit code 2."""
+    """Run the command line; every error becomes one sentence on stderr and exit code 2, never a traceback."""
     import gc
 
     # A command makes some hundred thousand small objects and ends: looking for cycles among them is lost time.
     gc.set_threshold(100_000, 50, 100)
+    _open_closed_streams()
     try:
-        group(prog_name="envlock")
-    except EnvlockError as error:
-        click.echo(f"envlock: {error}", err=True)
+        sys.exit(group(prog_name="envlock", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
         sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("envlock: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except EnvlockError as error:
+        _complain(str(error))
     except BrokenPipeError:
         # The reader (head, less) has seen enough; keep the interpreter's own flush at exit quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        click.echo(f"envlock: {error.strerror or error}", err=True)
-        sys.exit(2)
+        _complain(error.strerror or str(error))
+    except MemoryError:
+        _complain("out of memory")
+
+
+def _complain(message: str) -> NoReturn:
+    from envlock.manifest.read import printable
+
+    # A message may name what a stranger wrote: a file, a key, a value.
+    click.echo(f"envlock: {printable(message)}", err=True)
+    sys.exit(2)
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a standard stream is closed (``>&-``): the exit code still says the verdict.
+
+    The descriptors are taken first, so that no file which is opened later becomes standard output.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 - lives as long as the process
+            if stream.fileno() != number:
+                os.dup2(stream.fileno(), number)
+            setattr(sys, name, stream)

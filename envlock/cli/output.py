@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import stat
 import sys
 
 from envlock.errors import EnvlockError
@@ -11,38 +14,76 @@ from envlock.errors import EnvlockError
 def emit(text: str, path: str | None) -> None:
     """Write a result to standard output (None or "-") or atomically to a file; raises EnvlockError."""
     if path is None or path == "-":
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print(text)
     else:
         write_atomically(path, text)
+
+
+def _print(text: str) -> None:
+    """Write to standard output: UTF-8 into files and pipes, whatever the locale, else TOML and JSON would be none.
+
+    On a terminal that cannot show a character its escape stands for it. A reader that has seen enough
+    (head) changes nothing about the verdict.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Keep the interpreter's own flush at exit quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_atomically(path: str, text: str) -> None:
     """Replace a file's content in one step, so that a full disk or a killed process leaves the old one whole.
 
-    A link is followed and its target replaced; the mode of an existing file stays. Raises EnvlockError.
+    A link is followed and its target replaced; the mode of an existing file stays. What is no file on a
+    disk (/dev/stdout, a named pipe) is written to as it is. Raises EnvlockError.
     """
-    target = os.path.realpath(path)
     temporary = None
+    # What came undecodable from a file's name must not become undecodable text.
+    content = text.encode("utf-8", "backslashreplace")
     try:
-        if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "w", encoding="utf-8") as device:  # /dev/stdout, a named pipe
-                device.write(text)
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
             return
+        target = os.path.realpath(path)
         # As tempfile.mkstemp does it; importing that takes longer than all of this.
         name = f"{os.path.dirname(target)}/.envlock-{os.urandom(8).hex()}"
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
         temporary = name
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(target))
         os.replace(temporary, target)
+        temporary = None
     except OSError as error:
+        raise EnvlockError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
-        raise EnvlockError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _descriptor(path: str) -> int | None:
+    """Open what cannot be replaced: a device, a named pipe, or what a shell has open for us; None for a file."""
+    held = re.fullmatch(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,9})", path)
+    if held:
+        # To open it anew would begin at the start of a file that others write to as well.
+        return os.dup(int(held[2]) if held[2] else {"stdout": 1, "stderr": 2}[held[1]])
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return None
+    except FileNotFoundError:
+        return None
+    return os.open(path, os.O_WRONLY)
 
 
 def _mode(target: str) -> int:
