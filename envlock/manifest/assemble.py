@@ -58,7 +58,7 @@ def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
+        return [item if isinstance(item, str) and item.isascii() else _clean(item) for item in value]
     return value
 
 
@@ -81,6 +81,9 @@ _PLAIN = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([A-Za-z0-9._, -]+)\])?\s*\(?([~=!<>0-9][A-Za-z0-9.*+!~=<>, _-]*)?\)?\s*\Z"
 )
 """A requirement by name: extras and versions, no URL; what most lines of Requires-Dist are."""
+
+
+_ONLY_FOR_EXTRA = "extra =="
 
 
 def _requires(
@@ -111,7 +114,7 @@ def _marker_evaluator(environment: Mapping[str, str]) -> Callable[[str], bool]:
     def holds(marker: str) -> bool:
         # A package's optional requirements are most of its lines: no extra is asked for here, so a
         # conjunction that names one is false whatever else it says.
-        if "extra ==" in marker and " or " not in marker:
+        if _ONLY_FOR_EXTRA in marker and " or " not in marker:
             return False
         if marker not in known:
             plain = evaluate_plain(marker, whole)
@@ -132,6 +135,8 @@ def _marker_evaluator(environment: Mapping[str, str]) -> Callable[[str], bool]:
 def _spell(line: str, holds: Callable[[str], bool]) -> str | None:
     """Return a requirement in the manifest's spelling; None where it is not asked for here, or is none."""
     plain, semicolon, marker = line.partition(";")
+    if _ONLY_FOR_EXTRA in marker and " or " not in marker:
+        return None
     found = _PLAIN.match(plain.strip())
     if found is None or len(line) > 2000:
         return _spell_in_full(line, holds)

@@ -78,8 +78,9 @@ def _look(root: Root, target: Any, cache: FileCache, everything: bool, deep: boo
         probes += [
             ("python", functools.partial(_read_python, cache=cache)),
             ("package.pip", functools.partial(_read_pip, cache=cache)),
-            ("package.conda", _read_conda),
         ]
+        if target.kind == "conda":
+            probes.append(("package.conda", _read_conda))
     probes.append(("library", functools.partial(_read_native, cache=cache)))
     for section, read in probes:
         seen.append(_guarded(section, functools.partial(_of_target, read, target), root))

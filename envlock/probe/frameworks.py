@@ -12,7 +12,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from envlock.probe.cache import FileCache
 from envlock.probe.elf import ElfError, newest_version, read_elf, read_needed_versions, read_sections
-from envlock.probe.fatbin import read_gpu_code, supported
 from envlock.probe.loader import Loader, Process
 from envlock.probe.observation import Observation
 from envlock.probe.root import Entry, Root, try_read
@@ -199,6 +198,7 @@ def read_frameworks(
         return seen
     environment = scan_environment(root, target) if environment is None else environment
     with FileCache(root, environment.prefix) if cache is None else nullcontext(cache) as held:
+        environment.loader.remembered = held
         for framework in find_frameworks(environment):
             facts = framework.facts
             _, missing = simulate(environment, framework)
@@ -479,9 +479,7 @@ def _find_extension(environment: Environment, extension: _Extension) -> Optional
         binaries = _match(root, folder, extension.binaries) if folder != dist.site else []
     else:
         entries = next((site.entries for site in environment.sites if site.path == dist.site), {})
-        names = [
-            name for name in entries if any(fnmatch.fnmatchcase(name, glob) for glob in extension.binaries)
-        ]
+        names = [name for name in entries if any(_fits(name, glob) for glob in extension.binaries)]
         binaries = [f"{dist.site}/{name}" for name in names]
     facts: Dict[str, Any] = {"version": dist.version}
     facts["source"] = _source(root, dist, environment.conda_record(extension.name))
@@ -613,6 +611,14 @@ def _put(facts: Dict[str, Any], key: str, value: Optional[str]) -> None:
         facts.setdefault(key, value)
 
 
+def _fits(name: str, pattern: str) -> bool:
+    """Match a name as fnmatch does; most patterns are a start and an end, which need no regular expression."""
+    start, star, end = pattern.partition("*")
+    if star and not any(letter in pattern[len(start) + 1 :] + start for letter in "*?["):
+        return len(name) >= len(start) + len(end) and name.startswith(start) and name.endswith(end)
+    return fnmatch.fnmatchcase(name, pattern)
+
+
 def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:
     """Return the files below a folder that match, in the order of the patterns; a pattern may name folders."""
     found: List[str] = []
@@ -633,7 +639,7 @@ def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:
                 inside += [
                     f"{place}/{entry.name}"
                     for entry in entries
-                    if fnmatch.fnmatchcase(entry.name, part) and (entry.is_file if last else entry.is_dir)
+                    if _fits(entry.name, part) and (entry.is_file if last else entry.is_dir)
                 ]
             places = inside
         found += [path for path in places if path not in found]
@@ -645,6 +651,8 @@ def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:
 
 def _read_binaries(root: Root, cache: FileCache, framework: Framework, seen: Observation) -> None:
     """Add GPU code, ABI and needed symbol versions of the framework's own binaries."""
+    from envlock.probe.fatbin import supported
+
     archs: Dict[str, int] = {}
     ptx: Dict[str, int] = {}
     libc: List[str] = []
@@ -687,6 +695,8 @@ def describe_binary(root: Root, path: str) -> Dict[str, Any]:
 
     Raises OSError and ElfError.
     """
+    from envlock.probe.fatbin import read_gpu_code
+
     with root.open(path) as file:
         elf = read_elf(file)
         code = read_gpu_code(file, elf)

@@ -155,6 +155,7 @@ def find_copies(
 ) -> List[Copy]:
     """Return every copy, in order of name and path; ``framework`` limits whose search is followed."""
     root = environment.root
+    environment.loader.remembered = cache
     folders = _Folders(root)
     for folder in _places(root, environment):
         folders.add(folder)

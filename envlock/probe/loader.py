@@ -7,8 +7,9 @@ The cache's format is that of glibc's sysdeps/generic/dl-cache.h. Nothing is loa
 
 import re
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
+from envlock.probe.cache import FileCache
 from envlock.probe.elf import Elf, ElfError, read_elf
 from envlock.probe.root import Root, try_read
 
@@ -94,6 +95,8 @@ class Loader:
         self.machine = machine
         self.bits = bits
         self._foreign = _own_library_folder(root, interpreter)
+        self.remembered: Optional[FileCache] = None
+        """Where headers that were read before are kept, if anywhere."""
         self._elf: Dict[str, Optional[Elf]] = {}
         self._real: Dict[str, Optional[str]] = {}
         self._found: Dict[Tuple[str, str], Optional[str]] = {}
@@ -107,18 +110,40 @@ class Loader:
         """What is loaded before everything else, each with the place that says so."""
 
     def elf(self, path: str) -> Optional[Elf]:
-        """Return a file's ELF headers, or None where it is no ELF file of this architecture."""
+        """Return what a file's ELF headers say to the loader, or None where it is none of this architecture.
+
+        That is no table of the file itself: sections, segments and the dynamic table may be left out.
+        """
         if path not in self._elf:
             self._elf[path] = self._read(path)
         return self._elf[path]
 
     def _read(self, path: str) -> Optional[Elf]:
         try:
-            with self._root.open(path) as file:
-                elf = read_elf(file)
+            if self.remembered is None:
+                told = _headers(self._root, path)
+            else:
+                told = self.remembered.remember("headers", path, lambda: _headers(self._root, path))
         except (OSError, ElfError):
             return None
-        return elf if (elf.machine, elf.bits) == (self.machine, self.bits) else None
+        machine, bits, interpreter, needed, soname, rpath, runpath, no_default = told
+        if (machine, bits) != (self.machine, self.bits):
+            return None
+        return Elf(
+            machine,
+            bits,
+            "",
+            0,
+            interpreter,
+            tuple(needed),
+            soname,
+            rpath,
+            runpath,
+            no_default,
+            (0, 0, 0, 0),
+            (),
+            {},
+        )
 
     def resolve(
         self, soname: str, chain: Sequence[Loaded] = (), main: Optional[Loaded] = None
@@ -419,6 +444,22 @@ def load(
     for one in process.objects:
         loaded.setdefault(one.elf.soname or one.file, Found(one.path, one.how))
     return loaded
+
+
+def _headers(root: Root, path: str) -> List[Any]:
+    """Return what the loader needs to know of an ELF file, as plain values; raises OSError and ElfError."""
+    with root.open(path) as file:
+        elf = read_elf(file)
+    return [
+        elf.machine,
+        elf.bits,
+        elf.interpreter,
+        list(elf.needed),
+        elf.soname,
+        elf.rpath,
+        elf.runpath,
+        elf.no_default,
+    ]
 
 
 def split_library_path(text: str) -> List[str]:

@@ -1,7 +1,6 @@
 """The operating system's release, its C library and the newest symbols of its C++ library."""
 
 import re
-import shlex
 from typing import Dict, List, Optional, Tuple
 
 from envlock.probe.cache import FileCache
@@ -45,12 +44,24 @@ def _read_release(root: Root) -> Dict[str, str]:
         name, equals, value = line.strip().partition("=")
         if not equals or name.startswith("#"):
             continue
-        try:
-            parts = shlex.split(value)
-        except ValueError:
-            continue
-        release[name] = parts[0] if parts else ""
+        unquoted = _unquote(value)
+        if unquoted is not None:
+            release[name] = unquoted
     return release
+
+
+def _unquote(value: str) -> Optional[str]:
+    """Return the first word of a shell's assignment; None where its quotes do not close."""
+    if re.match(r"[\w.:/+-]*\Z", value, re.A):
+        return value
+    if re.match(r'"[\w .:/()+-]*"\Z', value, re.A):
+        return value[1:-1]
+    import shlex
+
+    try:
+        return (shlex.split(value) or [""])[0]
+    except ValueError:
+        return None
 
 
 def _read_libc(root: Root, cache: FileCache) -> Tuple[Optional[str], Optional[str]]:
