@@ -38,16 +38,25 @@ def assemble(
     tables = ("facts", "unobserved", "requires_dist", "markers")
     if not all(isinstance(document.get(each, {}), dict) for each in tables):
         raise ObservationError(f"not a probe's output: {', '.join(tables)} must be tables")
-    facts = _clean(document.get("facts", {}))
-    capture = {"envlock": version, "time": time, "source": document.get("source"), "name": name,
-               "unobserved": dict(sorted(_clean(document.get("unobserved", {})).items()))}  # fmt: skip
-    requires = _requires(_clean(document.get("requires_dist", {})), _clean(document.get("markers", {})))
-    plain = {**_sorted(facts), "schema": SCHEMA, "capture": {k: v for k, v in capture.items() if v is not None},
-             "requires": requires}  # fmt: skip
     try:
+        facts = _clean(document.get("facts", {}))
+        capture = {"envlock": version, "time": time, "source": document.get("source"), "name": name,
+                   "unobserved": dict(sorted(_clean(document.get("unobserved", {})).items()))}  # fmt: skip
+        required = msgspec.convert(_clean(document.get("requires_dist", {})), dict[str, list[str]])
+        markers = msgspec.convert(_clean(document.get("markers", {})), dict[str, str])
+        requires = _requires(required, markers)
+        plain = {**_sorted(facts), "schema": SCHEMA, "requires": requires,
+                 "capture": {key: _clean(value) for key, value in capture.items() if value is not None}}  # fmt: skip
         manifest = msgspec.convert(plain, Manifest)
     except msgspec.ValidationError as error:
         raise ObservationError(f"not a probe's output: {error}") from None
+    except RecursionError:
+        raise ObservationError("not a probe's output: nested too deeply") from None
+    except (AttributeError, KeyError, TypeError):
+        # Only what is sorted before its types are checked: packages, libraries and frameworks.
+        raise ObservationError(
+            "not a probe's output: a list or table is expected where there is none"
+        ) from None
     return msgspec.structs.replace(manifest, digest=digests(manifest))
 
 

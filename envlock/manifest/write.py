@@ -14,7 +14,7 @@ from envlock.manifest.model import Manifest, to_plain
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
-_UNSAFE = re.compile('[\\x00-\\x1f\\x7f-\\x9f"\\\\\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]')
+_UNSAFE = re.compile('[\\x00-\\x1f\\x7f-\\x9f"\\\\\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]')
 """What must not stand raw: TOML's own, and control and direction characters that could fool a terminal."""
 
 _BLOCKS = frozenset({"capture.unobserved", "package.pip", "package.conda", "package.system", "lock.allow"})
@@ -91,4 +91,7 @@ def string(text: str) -> str:
 
 def _escape(match: re.Match[str]) -> str:
     character = match.group()
+    if "\ud800" <= character <= "\udfff":
+        # A byte of a name or an argument that was not UTF-8: TOML has no spelling for it.
+        return "\ufffd"
     return _ESCAPES.get(character) or f"\\u{ord(character):04X}"

@@ -114,3 +114,46 @@ def test_order_is_by_name_whatever_the_probe_said_first():
 def test_what_is_not_a_probes_output_is_refused(wrong):
     with pytest.raises(ObservationError, match="not a probe's output"):
         assemble(wrong, version="1")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"markers": {"python_version": 3}, "requires_dist": {"x": ['a; python_version < "3"']}},
+        {"requires_dist": {"x": [["a"]]}},
+        {"requires_dist": {"x": None}},
+        {"facts": {"library": 3}},
+        {"facts": {"library": [{"path": "/x"}]}},
+        {"facts": {"package": {"pip": []}}},
+        {"facts": {"framework": "torch"}},
+        {"unobserved": {"driver": {}}},
+        {"source": []},
+    ],
+)
+def test_a_document_of_other_types_is_an_error_and_no_crash(parts):
+    with pytest.raises(ObservationError, match="not a probe's output"):
+        assemble(document(**parts), version="1")
+
+
+def test_a_document_that_is_nested_too_deeply_is_an_error_and_no_crash():
+    nested: list = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ObservationError, match="nested too deeply"):
+        assemble(document(facts={"gpu": nested}), version="1")
+
+
+def test_bytes_that_are_not_utf_8_anywhere_give_a_manifest_that_can_be_read():
+    manifest = assemble(
+        document(facts={"environ": {"NCCL_\udcff": "\udcfe"}}, unobserved={"gpu": "\udcfd"}),
+        version="1",
+        name="\udcfc",
+    )
+    assert loads(write(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    "line", [f'a; python_version < "{"9" * 1900}"', f'a; python_version < "{"9" * 5000}"', f"a<{'9' * 5000}"]
+)
+def test_a_marker_or_bound_of_thousands_of_digits_is_no_crash(line):
+    requires(line)

@@ -64,3 +64,8 @@ def test_replacing_every_fact_by_itself_changes_nothing(manifest):
         if "." in name and address.partition(".")[0] in ("framework", "package"):
             continue  # names that hold dots: covered by the cases in test_address.py
         assert facts(replace(manifest, {address: get(manifest, address)})) == facts(manifest), address
+
+
+def test_what_toml_cannot_hold_is_replaced():
+    held = msgspec.convert({"environ": {"NCCL_\udcff": "a\ud800b"}}, Manifest)
+    assert loads(write(held)).environ == {"NCCL_\ufffd": "a\ufffdb"}
