@@ -103,6 +103,8 @@ def main() -> None:
         _complain(error.strerror or str(error))
     except MemoryError:
         _complain("out of memory")
+    finally:
+        gc.freeze()  # the interpreter would look through all of them once more before it ends
 
 
 def _complain(message: str) -> NoReturn:
