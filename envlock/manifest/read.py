@@ -18,6 +18,11 @@ _HEADER = re.compile(r"\s*\[\[?([^\]]*)\]")
 _ASSIGNMENT = re.compile(
     r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"))*)\s*="""
 )
+KEY_LIMIT = 100
+"""Parts of a dotted key at most: reading one costs the parser the square of them (and tomlkit refuses more)."""
+
+_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_DEEP_KEY = re.compile(rf"(?:^[ \t]*\[{{0,2}}|[{{,])[ \t]*(?:{_PART}[ \t]*\.[ \t]*){{{KEY_LIMIT}}}")
 _TYPES = {
     "object": "a table",
     "array": "a list",
@@ -27,6 +32,7 @@ _TYPES = {
     "float": "a number",
     "date": "a date",
     "datetime": "a date and time",
+    "time": "a time of day",
     "null": "nothing",
 }
 
@@ -72,7 +78,7 @@ def loads(text: str, name: str = "manifest") -> Manifest:
     if schema != SCHEMA:
         line = line_of(text, "schema")
         raise ManifestError(
-            f"{name}:{line}: schema {schema!r} is not known to this envlock, which reads {SCHEMA!r}"
+            f"{name}:{line}: schema {_clipped(repr(schema))} is not known to this envlock, which reads {SCHEMA!r}"
         )
     try:
         return msgspec.convert(plain, Manifest)
@@ -86,6 +92,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
+    _refuse_deep_keys(text, name)
     try:
         # TOML allows CRLF; bare carriage returns are the parser's to refuse.
         return tomllib.loads(text.replace("\r\n", "\n"))
@@ -98,8 +105,17 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         raise ManifestError(f"{name}:{line}: not TOML: {what}") from None
     except RecursionError:
         raise ManifestError(f"{name}: not a manifest: tables or lists nested too deeply") from None
-    except ValueError as error:
-        raise ManifestError(f"{name}: not TOML: {printable(str(error))}") from None
+    except ValueError:
+        # The interpreter's limit on the digits of an integer, or a date that no calendar has.
+        raise ManifestError(f"{name}: not a manifest: a number or date out of any range") from None
+
+
+def _refuse_deep_keys(text: str, name: str) -> None:
+    if text.count(".") < KEY_LIMIT:
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") >= KEY_LIMIT and _DEEP_KEY.search(line):
+            raise ManifestError(f"{name}:{number}: not a manifest: a key of more than {KEY_LIMIT} parts")
 
 
 def printable(text: str) -> str:
@@ -108,12 +124,21 @@ def printable(text: str) -> str:
 
 
 def _explain(plain: dict[str, Any], text: str, name: str, error: msgspec.ValidationError) -> NoReturn:
-    message, _, path = str(error).partition(" - at ")
+    message, _, path = str(error).rpartition(" - at ")
+    if not message:  # at the top there is no path
+        message, path = path, ""
+    message = _clipped(message)
     keys = _resolve(plain, path.strip("`"))
     address = ".".join(str(key) for key in keys if isinstance(key, str))
     line = line_of(text, address)
     place = f"{name}:{line}" if line else name
-    raise ManifestError(printable(f"{place}: {address or 'manifest'}: {_plain_words(message)}")) from None
+    raise ManifestError(
+        printable(f"{place}: {_clipped(address) or 'manifest'}: {_plain_words(message)}")
+    ) from None
+
+
+def _clipped(text: str, limit: int = 200) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _plain_words(message: str) -> str:

@@ -29,6 +29,15 @@ HEAD = 'schema = "envlock/1"\n'
         ),
         ("a = 1\n", 'env.toml: not an envlock manifest: no key "schema" (expected schema = "envlock/1")'),
         (HEAD + "x = \n", "env.toml:2: not TOML: Invalid value"),
+        (
+            HEAD + "[capture]\ntime = 10:00:00\n",
+            "env.toml:3: capture.time: expected a date and time, got a time of day",
+        ),
+        (
+            HEAD + "[host]\nmemory_gib = " + "9" * 5000,
+            "env.toml: not a manifest: a number or date out of any range",
+        ),
+        (HEAD + '[lock]\n"a - at `$.b`" = 1\n', "env.toml:2: lock: no key a - at `$.b` is known here"),
         (HEAD + "a = 1\na = 2\n", "env.toml:3: not TOML: Cannot overwrite a value"),
     ],
 )
@@ -85,3 +94,24 @@ def test_lines_of_addresses():
     assert line_of(text, "package.pip.scipy") == 2
     assert line_of(text, "library.nccl") == 6
     assert line_of(text, "driver.version") is None
+
+
+@pytest.mark.parametrize("text", ["{}x = 1\n", "[{}x]\n", "[[ {}x ]]\n", "a = {{ b = 1, {}x = 1 }}\n"])
+def test_a_key_of_thousands_of_parts_is_refused_at_once(text):
+    for part in ("a.", '"a" . ', "'a'."):
+        with pytest.raises(
+            ManifestError, match=r"^env\.toml:3: not a manifest: a key of more than 100 parts$"
+        ):
+            loads(HEAD + "a = 1\n" + text.format(part * 100_000), "env.toml")
+
+
+def test_many_dots_in_a_value_are_no_deep_key():
+    text = HEAD + f"[environ]\nLD_LIBRARY_PATH = \"/{'a.' * 500}b\"\nPATH = '{'a.' * 500}b'\n"
+    assert len(loads(text).environ) == 2
+
+
+def test_an_error_does_not_repeat_megabytes():
+    for text in (f'schema = "{"x" * 100_000}"\n', HEAD + f"[lock]\n{'x' * 100_000} = 1\n"):
+        with pytest.raises(ManifestError) as raised:
+            loads(text, "env.toml")
+        assert len(str(raised.value)) < 500
