@@ -18,9 +18,15 @@ def as_text(library: str, answer: Which, style: Style) -> str:
     versions = {copy.path: copy.version for copy in answer.copies}
     lines = []
     for search in answer.searches:
-        version = versions.get(search.winner or "") or "version not known"
+        if search.winner is None:
+            lines += [
+                f"{style.paint(safe(search.framework), 'bold')} finds no copy",
+                f"    {safe(search.how)}",
+            ]
+            continue
+        version = versions.get(search.winner) or "version not known"
         lines.append(
-            f"{style.paint(safe(search.framework), 'bold')} loads {safe(str(search.winner))}  ({safe(version)})"
+            f"{style.paint(safe(search.framework), 'bold')} loads {safe(search.winner)}  ({safe(version)})"
         )
         lines.append(f"    {safe(search.how)}")
     if not answer.searches:
