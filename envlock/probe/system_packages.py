@@ -1,12 +1,10 @@
 """Which packages of the operating system lie under the stack (dpkg, apk, rpm), and whose a library is.
 
 Databases: /var/lib/dpkg/status (deb-control(5)) and status.d of distroless images, apk's installed file
-(https://wiki.alpinelinux.org/wiki/Apk_spec), rpm's SQLite database of header blobs
-(https://rpm-software-management.github.io/rpm/manual/format_header.html).
+(https://wiki.alpinelinux.org/wiki/Apk_spec), rpm's in any of its formats.
 """
 
 import re
-import struct
 from binascii import crc32
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -18,7 +16,6 @@ _DPKG_STATUS = "/var/lib/dpkg/status"
 _DPKG_PARTS = "/var/lib/dpkg/status.d"
 _DPKG_LISTS = "/var/lib/dpkg/info"
 _APK = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
-_RPM = ("/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm")
 _LIMIT = 512 * 1024 * 1024
 _SMALL = 1024 * 1024
 _LIST_LIMIT = 32 * 1024 * 1024
@@ -283,130 +280,32 @@ def _owners_apk(root: Root, wanted: Dict[bytes, List[str]]) -> Iterator[Tuple[st
 
 # ---- rpm ------------------------------------------------------------------------------------------------
 
-_NAME, _VERSION, _RELEASE, _EPOCH, _ARCH = 1000, 1001, 1002, 1003, 1022
-_DIRINDEXES, _BASENAMES, _DIRNAMES = 1116, 1117, 1118
-_INT32, _STRINGS = 4, (6, 8, 9)
-
 
 def _read_rpm(root: Root, everything: bool, _cache: FileCache) -> Optional[_Database]:
-    blobs = _rpm_blobs(root)
-    if blobs is None:
+    from envlock.probe.rpm import RpmError, read_headers, read_package
+
+    try:
+        headers = read_headers(root)
+    except RpmError as error:
+        raise _UnreadableError(str(error)) from None
+    if headers is None:
         return None
-    found = [_rpm_package(blob) for blob in blobs]
-    return _database(
-        [package for package in found if package is not None and package.name != "gpg-pubkey"], everything
-    )
-
-
-def _rpm_package(blob: bytes) -> Optional[SystemPackage]:
-    tags = _rpm_tags(blob, (_NAME, _VERSION, _RELEASE, _EPOCH, _ARCH))
-    name, version = _text(tags, _NAME), _text(tags, _VERSION)
-    if not name or not version:
-        return None
-    release, epoch = _text(tags, _RELEASE), tags.get(_EPOCH)
-    whole = f"{version}-{release}" if release else version
-    return SystemPackage(name, f"{epoch[0]}:{whole}" if epoch else whole, _text(tags, _ARCH))
-
-
-def _text(tags: Dict[int, List[object]], tag: int) -> str:
-    values = tags.get(tag)
-    return str(values[0]) if values else ""
-
-
-def _rpm_blobs(root: Root) -> Optional[List[bytes]]:
-    """Return the headers of all packages; raises _UnreadableError for databases other than SQLite."""
-    for folder in _RPM:
-        names = _names(root, folder)
-        if "rpmdb.sqlite" in names:
-            return _sqlite_blobs(root, folder + "/rpmdb.sqlite")
-        for name, kind in (("Packages.db", "ndb"), ("Packages", "Berkeley DB")):
-            if name in names:
-                raise _UnreadableError(
-                    f"{folder}/{name} is an rpm database in {kind} format; only SQLite is read"
-                )
-    return None
-
-
-def _sqlite_blobs(root: Root, path: str) -> List[bytes]:
-    try:
-        import sqlite3
-    except ImportError:
-        raise _UnreadableError(f"{path} cannot be read: this Python has no sqlite3 module") from None
-    try:
-        content = bytearray(root.read(path, _LIMIT))
-        if len(content) < 100 or content[:16] != b"SQLite format 3\x00":
-            raise _UnreadableError(f"{path} is no SQLite database")
-        # rpm writes in WAL mode, which a database in memory does not have: mark it as a plain one
-        # (https://www.sqlite.org/fileformat.html, offsets 18 and 19).
-        content[18:20] = b"\x01\x01"
-        return _select_blobs(bytes(content))
-    except (OSError, sqlite3.Error) as error:
-        raise _UnreadableError(f"{path} cannot be read: {error}") from None
-
-
-def _select_blobs(content: bytes) -> List[bytes]:
-    import os
-    import sqlite3
-    import tempfile
-
-    query = "SELECT blob FROM Packages"
-    connection = sqlite3.connect(":memory:")
-    try:
-        if hasattr(connection, "deserialize"):
-            connection.deserialize(content)
-            return [row[0] for row in connection.execute(query) if isinstance(row[0], bytes)]
-    finally:
-        connection.close()
-    with tempfile.TemporaryDirectory() as folder:  # CPython before 3.11 reads files only
-        copy = os.path.join(folder, "rpmdb.sqlite")
-        with open(copy, "wb") as file:
-            file.write(content)
-        connection = sqlite3.connect(copy)
-        try:
-            return [row[0] for row in connection.execute(query) if isinstance(row[0], bytes)]
-        finally:
-            connection.close()
-
-
-def _rpm_tags(blob: bytes, wanted: Sequence[int]) -> Dict[int, List[object]]:
-    """Return the values of some tags of a header: counts of index and data, index entries, data."""
-    tags: Dict[int, List[object]] = {}
-    if len(blob) < 8:
-        return tags
-    entries, size = struct.unpack_from(">II", blob)
-    start = 8 + 16 * entries
-    if entries > 65536 or start + size > len(blob):
-        return tags
-    data = blob[start : start + size]
-    for tag, kind, offset, count in struct.iter_unpack(">IIII", blob[8:start]):
-        if tag not in wanted or offset >= size or count > 1_000_000:
-            continue
-        if kind in _STRINGS:
-            texts = (
-                data[offset:].split(b"\x00", count)[:count]
-                if count > 1
-                else [data[offset:].split(b"\x00", 1)[0]]
-            )
-            tags[tag] = [text.decode("utf-8", "replace") for text in texts]
-        elif kind == _INT32 and offset + 4 * count <= size:
-            tags[tag] = list(struct.unpack_from(f">{count}I", data, offset))
-    return tags
+    found = [package for package in map(read_package, headers) if package is not None]
+    return _database([SystemPackage(*package) for package in found], everything)
 
 
 def _owners_rpm(root: Root, wanted: Dict[bytes, List[str]]) -> Iterator[Tuple[str, str]]:
+    from envlock.probe.rpm import RpmError, read_files, read_headers, read_package
+
     try:
-        blobs = _rpm_blobs(root) or []
-    except _UnreadableError:
+        headers = read_headers(root) or []
+    except RpmError:
         return
     names = [path.rpartition(b"/")[2] for path in wanted]
-    for blob in blobs:
+    for header in headers:
         # Base names are stored apart from their folders, each between two zero bytes.
-        if not any(name in blob for name in names):
-            continue
-        tags = _rpm_tags(blob, (_NAME, _DIRINDEXES, _BASENAMES, _DIRNAMES))
-        folders = tags.get(_DIRNAMES, [])
-        for index, name in zip(tags.get(_DIRINDEXES, []), tags.get(_BASENAMES, [])):
-            if isinstance(index, int) and index < len(folders):
-                path = f"{folders[index]}{name}".encode("utf-8", "surrogateescape")
+        package = read_package(header) if any(name in header for name in names) else None
+        if package is not None:
+            for path in read_files(header):
                 for asked in wanted.get(path, ()):
-                    yield asked, "rpm:" + _text(tags, _NAME)
+                    yield asked, f"rpm:{package.name}"

@@ -1,7 +1,5 @@
 import os
 import shutil
-import sqlite3
-import struct
 import subprocess
 
 import pytest
@@ -110,101 +108,6 @@ def test_apk(tmp_path, folder):
     root = FolderRoot(write(tmp_path, {f"{folder}/installed": text}))
     assert read_system_packages(root).facts["package"]["system"] == {"musl": "1.2.5-r0"}
     assert owner(root, "/lib/ld-musl-x86_64.so.1") == "apk:musl"
-
-
-def rpm_header(name, version, release, epoch=None, files=()):
-    """Build a header blob as rpmdb stores it: numbers of entries and bytes, index entries, data."""
-    entries, data = [], b""
-
-    def add(tag, kind, count, content):
-        nonlocal data
-        data += b"\x00" * (-len(data) % 4) if kind == 4 else b""
-        entries.append(struct.pack(">IIII", tag, kind, len(data), count))
-        data += content
-
-    def strings(values):
-        return b"".join(value.encode() + b"\x00" for value in values)
-
-    for tag, value in ((1000, name), (1001, version), (1002, release), (1022, "x86_64")):
-        add(tag, 6, 1, strings([value]))
-    if epoch is not None:
-        add(1003, 4, 1, struct.pack(">I", epoch))
-    folders = sorted({path.rpartition("/")[0] + "/" for path in files})
-    if files:
-        indexes = [folders.index(path.rpartition("/")[0] + "/") for path in files]
-        add(1116, 4, len(files), struct.pack(f">{len(files)}I", *indexes))
-        add(1117, 8, len(files), strings(path.rpartition("/")[2] for path in files))
-        add(1118, 8, len(folders), strings(folders))
-    return struct.pack(">II", len(entries), len(data)) + b"".join(entries) + data
-
-
-def rpm_database(path, blobs):
-    path.parent.mkdir(parents=True)
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB NOT NULL)")
-    connection.executemany("INSERT INTO Packages (blob) VALUES (?)", [(blob,) for blob in blobs])
-    connection.commit()
-    connection.close()
-
-
-@pytest.mark.parametrize("folder", ["var/lib/rpm", "usr/lib/sysimage/rpm"])
-def test_rpm_headers(tmp_path, folder):
-    blobs = [
-        rpm_header(
-            "cuda-cudart-12-4",
-            "12.4.127",
-            "1",
-            files=["/usr/local/cuda-12.4/lib64/libcudart.so.12.4.127", "/etc/x"],
-        ),
-        rpm_header("openssl-libs", "3.0.7", "27.el9", epoch=1, files=["/usr/lib64/libcrypto.so.3.0.7"]),
-        rpm_header("gpg-pubkey", "abc", "def"),
-        b"",
-        b"\xff" * 64,
-        struct.pack(">II", 1, 0) + struct.pack(">IIII", 1000, 6, 0xFFFFFFFF, 1),
-    ]
-    rpm_database(tmp_path / folder / "rpmdb.sqlite", blobs)
-    root = FolderRoot(str(tmp_path))
-    seen = read_system_packages(root)
-    assert seen.facts["package"]["system"] == {
-        "cuda-cudart-12-4": "12.4.127-1",
-        "openssl-libs": "1:3.0.7-27.el9",
-    }
-    paths = [
-        "/usr/lib64/libcrypto.so.3.0.7",
-        "/usr/local/cuda-12.4/lib64/libcudart.so.12.4.127",
-        "/usr/lib64/x",
-    ]
-    assert owners(root, paths) == {paths[0]: "rpm:openssl-libs", paths[1]: "rpm:cuda-cudart-12-4"}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        (
-            "Packages",
-            "",
-            "/var/lib/rpm/Packages is an rpm database in Berkeley DB format; only SQLite is read",
-        ),
-        ("Packages.db", "", "/var/lib/rpm/Packages.db is an rpm database in ndb format; only SQLite is read"),
-        ("rpmdb.sqlite", "no", "/var/lib/rpm/rpmdb.sqlite is no SQLite database"),
-    ],
-)
-def test_other_rpm_databases_are_unobserved(tmp_path, name, content, reason):
-    root = FolderRoot(write(tmp_path, {f"var/lib/rpm/{name}": content}))
-    seen = read_system_packages(root)
-    assert seen.unobserved == {"package.system": reason}
-    assert owners(root, ["/usr/lib64/x"]) == {}
-
-
-def test_a_damaged_sqlite_database_is_unobserved(tmp_path):
-    database = b"SQLite format 3\x00" + b"\x10\x00\x02\x02" + b"\xff" * 5000
-    root = FolderRoot(write(tmp_path, {"var/lib/rpm/rpmdb.sqlite": database}))
-    assert (
-        read_system_packages(root)
-        .unobserved["package.system"]
-        .startswith("/var/lib/rpm/rpmdb.sqlite cannot be read")
-    )
 
 
 def test_a_machine_without_any_database(tmp_path):

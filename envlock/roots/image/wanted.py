@@ -59,7 +59,7 @@ _FOLDERS = re.compile(
     re.IGNORECASE,
 )
 _DATABASE = re.compile(
-    r"^(?:var/lib/dpkg/status|lib/apk/db/installed|usr/lib/apk/db/installed|(?:var/lib|usr/lib/sysimage)/rpm/[^/]+)$"
+    r"^(?:var/lib/dpkg/status|lib/apk/db/installed|usr/lib/apk/db/installed|(?:var/lib|usr/lib/sysimage|usr/share)/rpm/(?:rpmdb\.sqlite|Packages(?:\.db)?))$"
 )
 _LIBRARY = re.compile(r"\.so(?:\.[0-9][^/]*)?$")
 _VERSION = re.compile(r"version|build_info|_config__", re.IGNORECASE)
