@@ -13,7 +13,7 @@ from tools.make_schemas import render, schemas
 TOP = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["manifest.schema.json", "report.schema.json"])
+@pytest.mark.parametrize("name", ["fleet.schema.json", "manifest.schema.json", "report.schema.json"])
 def test_the_schema_is_made_from_the_types(name):
     assert (TOP / "schemas" / name).read_text() == render(schemas()[name]), "run python tools/make_schemas.py"
 

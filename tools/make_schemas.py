@@ -1,4 +1,4 @@
-"""Writes schemas/manifest.schema.json and schemas/report.schema.json from the types; ``--check`` only compares."""
+"""Writes the schemas of manifests, reports and fleets from their types; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from envlock.fleet.store import SCHEMA as FLEET
+from envlock.fleet.store import Index
 from envlock.manifest.model import SCHEMA, Manifest
 from envlock.reports.json import SCHEMA as REPORT
 from envlock.reports.json import Report
@@ -19,6 +21,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def schemas() -> dict[str, dict[str, Any]]:
     """Return every schema that is made from types, by file name."""
     return {
+        "fleet.schema.json": _schema(Index, "index of an envlock fleet", FLEET),
         "manifest.schema.json": _schema(Manifest, "envlock manifest", SCHEMA),
         "report.schema.json": _schema(Report, "envlock report", REPORT),
     }

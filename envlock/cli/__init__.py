@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from envlock import __version__
 from envlock.errors import EnvlockError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 COMMANDS = {
     "advise": "Say which builds of a framework would run here, and how to install them.",
@@ -20,6 +23,7 @@ COMMANDS = {
     "check": "Say whether a stack can work.",
     "diff": "Say what differs between two stacks, and which difference is to blame.",
     "explain": "Say what a rule means, or what an error in a log points to.",
+    "fleet": "Capture, compare and verify many machines at once.",
     "matrix": "Show and search the compatibility data, with its sources.",
     "export": "Write the packages back into a format that installers read.",
     "import": "Read a pasted bug report (collect_env, pip freeze ...) into a manifest.",
@@ -37,26 +41,35 @@ INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module only when it is run: start-up is most of a command's cost."""
+    """A group that imports a command's module only when it is run: start-up is most of a command's cost.
+
+    ``table`` maps command names to their line of help; each is the function ``command`` of the module of that
+    name in ``package``.
+    """
+
+    def __init__(self, *arguments: Any, package: str, table: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.package = package
+        self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 - click's own
-        return sorted(COMMANDS)
+        return sorted(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
         import importlib
         import keyword
 
         # A command named like a Python keyword lives in a module with an underscore behind it.
         name = cmd_name + "_" if keyword.iskeyword(cmd_name) else cmd_name
-        module = importlib.import_module(f"envlock.cli.{name}")
+        module = importlib.import_module(f"{self.package}.{name}")
         command: click.Command = module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: D102
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            formatter.write_dl(sorted(self.table.items()))
 
     def resolve_command(  # noqa: D102 - click's own
         self, ctx: click.Context, args: list[str]
@@ -66,13 +79,18 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], COMMANDS, n=1)
+            near = get_close_matches(args[0], self.table, n=1)
             if not near:
                 raise
             raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    package="envlock.cli",
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="envlock")
 def group() -> None:
     """Record the whole stack under a GPU program, check it, and name the difference that breaks it."""

@@ -1,0 +1,15 @@
+"""``envlock fleet``: many machines at once; a subcommand is one module here and one line in the table."""
+
+from __future__ import annotations
+
+import click
+
+from envlock.cli import LazyGroup
+
+COMMANDS: dict[str, str] = {}
+"""Subcommand name to its one line of help; each is the function ``command`` of ``envlock.cli.fleet.<name>``."""
+
+
+@click.group("fleet", cls=LazyGroup, package="envlock.cli.fleet", table=COMMANDS)
+def command() -> None:
+    """Capture, compare and verify many machines at once."""
