@@ -86,7 +86,7 @@ class Entry:
 
     def read(self) -> bytes:
         """Return the manifest as it is stored, of ``form``; raises EnvlockError."""
-        return _read_file(self.place, SIZE_LIMIT) if self.content is None else self.content
+        return read_regular(self.place, SIZE_LIMIT) if self.content is None else self.content
 
     def load(self) -> Manifest:
         """Return the manifest, typed; raises EnvlockError."""
@@ -142,7 +142,7 @@ def read_index(folder: str) -> Index | None:
     path = os.path.join(folder, INDEX)
     if not os.path.lexists(path):
         return None
-    index = _decode(_read_file(path, 2 * SIZE_LIMIT), Index, path, "an index of a fleet")
+    index = _decode(read_regular(path, 2 * SIZE_LIMIT), Index, path, "an index of a fleet")
     _check_schema(index, path)
     if len(index.nodes) > NODE_LIMIT:
         raise EnvlockError(f"{path}: more than {NODE_LIMIT} nodes, which no fleet has")
@@ -257,9 +257,11 @@ class Writer:
         """Write a node's manifest."""
         self._sink.add(node, manifest)
 
-    def fail(self, node: str, reason: str) -> None:
-        """Record why there is no manifest of a node."""
-        self._sink.fail(node, _reason(reason))
+    def fail(self, node: str, reason: str) -> str:
+        """Record why there is no manifest of a node; return the reason as it is recorded: one printable line."""
+        line = _reason(reason)
+        self._sink.fail(node, line)
+        return line
 
 
 class _Folder:
@@ -419,7 +421,7 @@ def _open_lines(path: str) -> IO[bytes]:
     return open(path, "rb")
 
 
-def _read_file(path: str, limit: int) -> bytes:
+def read_regular(path: str, limit: int) -> bytes:
     """Return the content of a regular file; a link, a device or a pipe in a fleet's folder is none."""
     with _errors_of(path):
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW

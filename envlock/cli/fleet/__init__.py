@@ -6,7 +6,9 @@ import click
 
 from envlock.cli import LazyGroup
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "capture": "Record the stacks of many machines, through the engine that they already run.",
+}
 """Subcommand name to its one line of help; each is the function ``command`` of ``envlock.cli.fleet.<name>``."""
 
 
