@@ -83,12 +83,16 @@ def test_requirements(source, house, tmp_path, installer, hashes):
     )
 
 
-def test_pylock(source, house, tmp_path):
-    """Installed by uv: pip writes pylock.toml and does not read it."""
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_pylock(source, house, tmp_path, installer):
     pytest.importorskip("packaging.pylock")
     lock, _ = exported(tmp_path, "pylock.toml", "pylock", "--prefix", source, "--find-links", house)
     fresh = virtualenv(tmp_path / "venv")
-    uv("pip", "sync", "--no-index", lock, "--python", f"{fresh}/bin/python")
+    if installer == "pip":
+        pip(fresh, "install", "-q", "--upgrade", "pip>=26.1")  # the first to read pylock.toml
+        pip(fresh, "install", "-q", "--no-index", "-r", lock)
+    else:
+        uv("pip", "sync", "--no-index", lock, "--python", f"{fresh}/bin/python")
     fine(lock, fresh)
     pip(fresh, "uninstall", "-q", "-y", "alpha")
     drifts(lock, fresh, "package.pip.alpha  1.0")
