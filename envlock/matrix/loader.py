@@ -261,9 +261,23 @@ def _check(
             )
         if name in forms and not _fits(value, forms[name]):
             _refuse(place, f"{name}: expected {_TYPES[forms[name]]}, got {_type(value)}")
+        if isinstance(value, str) and _is_range(name, rows) and not _is_specifier(value):
+            _refuse(place, f"{name}: expected a range such as >=2.1,<2.4, got {value!r}")
     for name in needed:
         if name not in row and name != "read":
             _refuse(place, f"column {name!r} is missing")
+
+
+def _is_range(column: str, rows: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether a column holds PEP 440 specifiers: whether it does in every row of ours."""
+    held = [row[column] for row in rows if column in row]
+    return bool(held) and all(isinstance(each, str) and each[:1] in "<>=!~" and each for each in held)
+
+
+def _is_specifier(text: str) -> bool:
+    from envlock.manifest.versions import specifier
+
+    return bool(text) and specifier(text) is not None
 
 
 def _columns_of_all(rows: Sequence[dict[str, Any]]) -> list[str]:

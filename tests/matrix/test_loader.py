@@ -220,6 +220,12 @@ def test_a_file_made_on_windows_is_read_as_well(tmp_path):
             "compute_capabilities: expected a list, got a list that is not of",
         ),
         (ADDED + "read = 2026-11-23T10:00:00\n", ":2: nccl.known-bad[0]: ", "read: expected a date, got"),
+        (
+            ADDED.replace('"==9.9.9"', '"about 9"'),
+            ":2: nccl.known-bad[0]: ",
+            "versions: expected a range such as",
+        ),
+        (ADDED.replace('"==9.9.9"', '""'), ":2: nccl.known-bad[0]: ", "versions: expected a range such as"),
         (ADDED.replace('severity = "error"', ""), ":2: nccl.known-bad[0]: ", "'severity' is missing"),
         ('[[cuda.family]]\nmajor = "9"\nremove = true\n', ":1: cuda.family[0]: ", "no row with major = '9'"),
         ("[[cuda.family]]\nremove = true\n", ":1: cuda.family[0]: ", "'major' is missing"),
