@@ -164,8 +164,10 @@ def _jax(matrix: Matrix) -> Iterator[Build]:
 
 def _tensorflow(matrix: Matrix) -> Iterator[Build]:
     for row in matrix.rows("tensorflow", "release"):
+        # Before 2.1 the GPU build is a package of its own; since 2.14 an extra brings CUDA along.
         brings = release(row["version"]) >= (2, 14)
-        name = "tensorflow[and-cuda]" if brings else "tensorflow"
+        separate = release(row["version"]) < (2, 1)
+        name = "tensorflow[and-cuda]" if brings else "tensorflow-gpu" if separate else "tensorflow"
         yield Build(
             project="tensorflow",
             version=row["version"],

@@ -172,6 +172,14 @@ def test_commands_are_those_of_pytorchs_own_pages(matrix):
     )
 
 
+def test_tensorflows_gpu_build_is_a_package_of_its_own_before_2_1_and_an_extra_since_2_14(matrix):
+    commands = {build.version: build.install for build in builds(matrix, "tensorflow")}
+    assert commands["1.15"] == 'pip install "tensorflow-gpu==1.15.*"'
+    assert commands["2.0"] == 'pip install "tensorflow-gpu==2.0.*"'
+    assert commands["2.1"] == 'pip install "tensorflow==2.1.*"'
+    assert commands["2.14"] == 'pip install "tensorflow[and-cuda]==2.14.*"'
+
+
 def test_builds_come_newest_first_and_the_default_before_others(matrix):
     labels = [build.label for build in builds(matrix, "torch", ">=2.9,<2.11") if build.cuda]
     assert labels[:3] == ["2.10.0+cu128", "2.10.0+cu130", "2.10.0+cu126"]
