@@ -55,6 +55,10 @@ def read_python(root: Root, target: Optional[Target], cache: Optional[FileCache]
         seen.unobserved["python.user_site"] = "a user site-packages is there, but HOME is not known"
     else:
         table["user_site"] = bool(target.user_site)
+    for variable in target.passed_over:
+        seen.unobserved[f"python.{variable}"] = (
+            f"{variable} names no folder with a Python in it; {target.prefix} was taken instead"
+        )
     added = [site.path for site in target.site_packages if site.origin in ("PYTHONPATH", "pth", "editable")]
     if added:
         table["path"] = list(dict.fromkeys(added))

@@ -57,6 +57,8 @@ class Target(NamedTuple):
     """The interpreter's binary, every link followed."""
     user_site: Optional[str]
     """The user's site-packages if it is on sys.path, "" if not; None where the home folder is not known."""
+    passed_over: Tuple[str, ...] = ()
+    """The variables that name an environment in use where no Python is; this one was taken instead."""
 
     @property
     def library(self) -> str:
@@ -92,13 +94,17 @@ def find_target(root: Root, python: Optional[str] = None, prefix: Optional[str] 
         return _complete(root, _named_prefix(root, prefix))
     if python is not None:
         return _complete(root, _inspect(root, _named_python(root, python)))
+    passed_over: Tuple[str, ...] = ()
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         active = root.environ.get(variable, "").rstrip("/")
         executable = _python_under(root, active) if active.startswith("/") else None
         if executable:
-            return _complete(root, _inspect(root, executable))
+            return _complete(root, _inspect(root, executable))._replace(passed_over=passed_over)
+        passed_over += (variable,) if active else ()
     executable = _on_path(root, _PYTHONS[:2])
-    return _complete(root, _inspect(root, executable)) if executable else None
+    return (
+        _complete(root, _inspect(root, executable))._replace(passed_over=passed_over) if executable else None
+    )
 
 
 def _named_prefix(root: Root, prefix: str) -> _Interpreter:

@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from envlock.probe.python import read_python
 from envlock.probe.target import TargetError, find_target
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
@@ -137,7 +138,13 @@ def test_an_active_conda_environment_comes_before_path_and_after_a_venv(tmp_path
 def test_a_stale_variable_does_not_hide_the_python_on_path(tmp_path):
     root = folder_root(tmp_path, conda_tree("opt/conda"), VIRTUAL_ENV="/gone", PATH="relative:/opt/conda/bin")
     (tmp_path / "opt/conda/bin/python3").symlink_to("/opt/conda/bin/python3.11")
-    assert find_target(root).prefix == "/opt/conda"
+    target = find_target(root)
+    assert (target.prefix, target.passed_over) == ("/opt/conda", ("VIRTUAL_ENV",))
+    assert find_target(root, prefix="/opt/conda").passed_over == ()
+    seen = read_python(root, target)
+    reason = "VIRTUAL_ENV names no folder with a Python in it; /opt/conda was taken instead"
+    assert seen.unobserved["python.VIRTUAL_ENV"] == reason
+    assert seen.facts["python"]["prefix"] == "/opt/conda"
 
 
 SHIM = "#!/usr/bin/env bash\nexport PYENV_ROOT=/p\nexec /p/libexec/pyenv exec python3\n"
