@@ -105,6 +105,8 @@ def _requires(
     for name in sorted(requires_dist):
         kept = set()
         for line in requires_dist[name]:
+            if _ONLY_FOR_EXTRA in line and " or " not in line:
+                continue  # an optional requirement, as most lines are
             if line not in spelled:
                 spelled[line] = _spell(line, holds)
             text = spelled[line]
@@ -144,8 +146,6 @@ def _marker_evaluator(environment: Mapping[str, str]) -> Callable[[str], bool]:
 def _spell(line: str, holds: Callable[[str], bool]) -> str | None:
     """Return a requirement in the manifest's spelling; None where it is not asked for here, or is none."""
     plain, semicolon, marker = line.partition(";")
-    if _ONLY_FOR_EXTRA in marker and " or " not in marker:
-        return None
     found = _PLAIN.match(plain.strip())
     if found is None or len(line) > 2000:
         return _spell_in_full(line, holds)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from envlock.manifest.model import IMAGE_SECTIONS, MACHINE_SECTIONS, Manifest, to_plain
+from envlock.manifest.model import IMAGE_SECTIONS, MACHINE_SECTIONS, Manifest, to_sections
 
 DIGESTS = {"image": IMAGE_SECTIONS, "machine": MACHINE_SECTIONS, "package": ("package",)}
 """Which sections each digest covers."""
@@ -19,7 +19,7 @@ DIGESTS = {"image": IMAGE_SECTIONS, "machine": MACHINE_SECTIONS, "package": ("pa
 
 def digests(manifest: Manifest) -> dict[str, str]:
     """Return "sha256:..." of the image's facts, the machine's facts and the packages."""
-    plain = to_plain(manifest)
+    plain = to_sections(manifest)
     return {
         name: _digest({key: plain[key] for key in keys if key in plain}) for name, keys in DIGESTS.items()
     }

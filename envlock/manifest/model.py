@@ -232,8 +232,13 @@ MACHINE_SECTIONS = ("host", "driver", "gpu")
 
 def to_plain(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest as plain tables and lists, in the order of the format, defaults left out."""
+    return {section: _lists(value) for section, value in to_sections(manifest).items()}
+
+
+def to_sections(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest as to_plain does, with tuples for lists: for those who write it down."""
     plain: dict[str, Any] = msgspec.to_builtins(manifest, builtin_types=(datetime.datetime, datetime.date))
-    plain = {section: _without_empty(section, _lists(value)) for section, value in plain.items()}
+    plain = {section: _without_empty(section, value) for section, value in plain.items()}
     return {"schema": manifest.schema, **{section: value for section, value in plain.items() if value}}
 
 
@@ -249,5 +254,5 @@ def _lists(value: Any) -> Any:
 def _without_empty(section: str, value: Any) -> Any:
     """Drop empty tables whose absence means the same; a package without any field (``numpy = {}``) is a fact."""
     if section in ("package", "capture", "lock"):
-        return {key: each for key, each in value.items() if each not in ({}, [])}
+        return {key: each for key, each in value.items() if each not in ({}, (), [])}
     return value

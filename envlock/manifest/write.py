@@ -10,11 +10,11 @@ import datetime
 import re
 from typing import Any
 
-from envlock.manifest.model import Manifest, to_plain
+from envlock.manifest.model import Manifest, to_sections
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
-_UNSAFE = re.compile('[\\x00-\\x1f\\x7f-\\x9f"\\\\\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]')
+_UNSAFE = '[\\x00-\\x1f\\x7f-\\x9f"\\\\\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]'
 """What must not stand raw: TOML's own, and control and direction characters that could fool a terminal."""
 
 _BLOCKS = frozenset({"capture.unobserved", "package.pip", "package.conda", "package.system", "lock.allow"})
@@ -23,7 +23,7 @@ _BLOCKS = frozenset({"capture.unobserved", "package.pip", "package.conda", "pack
 
 def write(manifest: Manifest) -> str:
     """Return the manifest as TOML text; reading it back gives an equal manifest."""
-    plain = to_plain(manifest)
+    plain = to_sections(manifest)
     lines = [f"schema = {_value(plain.pop('schema'))}"]
     for section, value in plain.items():
         if isinstance(value, dict):
@@ -84,9 +84,9 @@ def _value(value: Any) -> str:
 
 def string(text: str) -> str:
     """Return text as a TOML basic string; control and direction characters are escaped."""
-    if not _UNSAFE.search(text):
+    if text.isprintable() and '"' not in text and "\\" not in text:
         return f'"{text}"'
-    return '"' + _UNSAFE.sub(_escape, text) + '"'
+    return '"' + re.sub(_UNSAFE, _escape, text) + '"'
 
 
 def _escape(match: re.Match[str]) -> str:

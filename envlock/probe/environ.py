@@ -33,15 +33,21 @@ PREFIXES = (
     "PADDLE_", "FLAGS_", "GLOO_", "DLI_", "MAGMA_", "TVM_", "PJRT_",
 )  # fmt: skip
 
-NOISE = re.compile(
-    # One process of a job: ranks, addresses, ports, ids, sockets.
-    r"(?:^|_)(?:RANK|WORLD_SIZE|WORLD_RANK|NODE_RANK|MASTER_ADDR|MASTER_PORT|COMM_ID|RUN_ID|JOB_ID|NODE_ID|WORKER_ID"
-    r"|TRAINER_ID|TRAINER_ENDPOINTS|CURRENT_ENDPOINT|PORT|HOSTNAME|HOSTS?|HOSTFILE|USER|USERNAME|PID|SESSION_NAME"
-    r"|ADDRESS|ENDPOINTS?)$"
-    r"|^OMPI_MCA_(?:orte|ess|pmix|prte|initial|shmem|mpi_yield)|^RAY_(?:JOB|RAYLET|NODE|WORKER|CLIENT)"
-    r"|^TF_CONFIG$|^TF_CLI_|^HOROVOD_(?:GLOO|CROSS|LOCAL|SIZE)|^PYTHON_?(?:HISTORY|STARTUP)$|^I_MPI_HYDRA",
-    re.I,
+_OF_ONE_PROCESS = tuple(
+    "_" + word
+    for word in (
+        "RANK WORLD_SIZE MASTER_ADDR MASTER_PORT COMM_ID RUN_ID JOB_ID NODE_ID WORKER_ID TRAINER_ID TRAINER_ENDPOINTS"
+        " CURRENT_ENDPOINT PORT HOSTNAME HOST HOSTS HOSTFILE USER USERNAME PID SESSION_NAME ADDRESS ENDPOINT ENDPOINTS"
+    ).split()
 )
+"""Words at the end of names that one process of a job has for itself: ranks, addresses, ports, ids, sockets."""
+_LAUNCHERS = (
+    "OMPI_MCA_ORTE", "OMPI_MCA_ESS", "OMPI_MCA_PMIX", "OMPI_MCA_PRTE", "OMPI_MCA_INITIAL", "OMPI_MCA_SHMEM",
+    "OMPI_MCA_MPI_YIELD", "RAY_JOB", "RAY_RAYLET", "RAY_NODE", "RAY_WORKER", "RAY_CLIENT", "TF_CLI_", "HOROVOD_GLOO",
+    "HOROVOD_CROSS", "HOROVOD_LOCAL", "HOROVOD_SIZE", "I_MPI_HYDRA",
+)  # fmt: skip
+"""Prefixes of what launchers tell the processes that they start."""
+_NOISE = frozenset("TF_CONFIG PYTHONHISTORY PYTHON_HISTORY PYTHONSTARTUP PYTHON_STARTUP".split())
 _DEVICE_UUID = re.compile(r"\b((?:GPU|MIG)-)(?:GPU-)?[0-9a-fA-F]{8}-[0-9a-fA-F-]{4,27}")
 
 MOST_TEXT = 8192
@@ -67,7 +73,9 @@ def is_recorded(name: str) -> bool:
     upper = name.upper()
     if not re.match(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z", name):
         return False
-    return (upper in NAMES or upper.startswith(PREFIXES)) and NOISE.search(upper) is None
+    if upper in _NOISE or upper.startswith(_LAUNCHERS) or ("_" + upper).endswith(_OF_ONE_PROCESS):
+        return False
+    return upper in NAMES or upper.startswith(PREFIXES)
 
 
 def clean_value(name: str, text: str, home: str) -> str:

@@ -8,7 +8,7 @@ dlopen) is stated here with the file in its sources that does it.
 import fnmatch
 import re
 from contextlib import nullcontext
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from envlock.probe.cache import FileCache
 from envlock.probe.elf import ElfError, newest_version, read_elf, read_needed_versions, read_sections
@@ -89,6 +89,8 @@ class Environment(NamedTuple):
     """The search order of the target's interpreter; without one, of the machine."""
     loads: Dict[str, Tuple[Process, List[str]]]
     """What each framework would load, by name, as far as it was worked out already."""
+    frameworks: List["Framework"]
+    """The frameworks found, once they were looked for."""
 
     @property
     def python(self) -> str:
@@ -223,8 +225,10 @@ def scan_environment(root: Root, target: Any) -> Environment:
             continue
         sites.append(Site(path, entries))
         for name in entries:
+            if name[-5:].lower() != "-info":
+                continue
             found = re.match(r"([A-Za-z0-9._]+)-([^-]+?)(?:-py\d[\d.]*)?\.(?:dist|egg)-info\Z", name, re.I)
-            if found and not name.startswith("~"):
+            if found:
                 key = normalise(found.group(1))
                 dists.setdefault(key, Dist(key, found.group(2), f"{path}/{name}", path))
     prefix = str(getattr(target, "prefix", "") or "").rstrip("/")
@@ -232,7 +236,7 @@ def scan_environment(root: Root, target: Any) -> Environment:
         conda = [entry.name for entry in root.scan(prefix + "/conda-meta") if entry.name.endswith(".json")]
     except OSError:
         conda = []
-    return Environment(root, target, sites, dists, prefix, conda, _loader_of(root, target), {})
+    return Environment(root, target, sites, dists, prefix, conda, _loader_of(root, target), {}, [])
 
 
 def _python_of(target: Any) -> str:
@@ -264,13 +268,16 @@ def normalise(name: str) -> str:
 
 
 def find_frameworks(environment: Environment) -> List[Framework]:
-    """Return the frameworks of an environment with what their text files say."""
+    """Return the frameworks of an environment with what their text files say; they are looked for once."""
+    if environment.frameworks:
+        return environment.frameworks
     readers: Sequence[Callable[[Environment], Optional[Framework]]] = (
         _find_torch, _find_jax, _find_jaxlib, _find_tensorflow, _find_cupy, _find_onnxruntime, _find_paddle,
     )  # fmt: skip
     found = [reader(environment) for reader in readers]
     found += [_find_extension(environment, extension) for extension in _EXTENSIONS]
-    return [framework for framework in found if framework is not None]
+    environment.frameworks.extend(framework for framework in found if framework is not None)
+    return environment.frameworks
 
 
 # ---- frameworks -----------------------------------------------------------------------------------------
@@ -479,8 +486,8 @@ def _find_extension(environment: Environment, extension: _Extension) -> Optional
         binaries = _match(root, folder, extension.binaries) if folder != dist.site else []
     else:
         entries = next((site.entries for site in environment.sites if site.path == dist.site), {})
-        names = [name for name in entries if any(_fits(name, glob) for glob in extension.binaries)]
-        binaries = [f"{dist.site}/{name}" for name in names]
+        names = {name for glob in extension.binaries for name in _fitting(entries, glob)}
+        binaries = [f"{dist.site}/{name}" for name in sorted(names)]
     facts: Dict[str, Any] = {"version": dist.version}
     facts["source"] = _source(root, dist, environment.conda_record(extension.name))
     told = parse_assignments(try_read(root, folder + "/version.py", _SMALL) or "") if extension.folder else {}
@@ -611,12 +618,13 @@ def _put(facts: Dict[str, Any], key: str, value: Optional[str]) -> None:
         facts.setdefault(key, value)
 
 
-def _fits(name: str, pattern: str) -> bool:
-    """Match a name as fnmatch does; most patterns are a start and an end, which need no regular expression."""
+def _fitting(names: Iterable[str], pattern: str) -> List[str]:
+    """Return the names that match as fnmatch does; most patterns are a start and an end, and need no expression."""
     start, star, end = pattern.partition("*")
-    if star and not any(letter in pattern[len(start) + 1 :] + start for letter in "*?["):
-        return len(name) >= len(start) + len(end) and name.startswith(start) and name.endswith(end)
-    return fnmatch.fnmatchcase(name, pattern)
+    if not star or any(letter in start + end for letter in "*?["):
+        return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    least = len(start) + len(end)
+    return [name for name in names if name.startswith(start) and name.endswith(end) and len(name) >= least]
 
 
 def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:
@@ -636,11 +644,8 @@ def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:
                     entries = root.scan(place)
                 except OSError:
                     continue
-                inside += [
-                    f"{place}/{entry.name}"
-                    for entry in entries
-                    if _fits(entry.name, part) and (entry.is_file if last else entry.is_dir)
-                ]
+                names = [entry.name for entry in entries if (entry.is_file if last else entry.is_dir)]
+                inside += [f"{place}/{name}" for name in _fitting(names, part)]
             places = inside
         found += [path for path in places if path not in found]
     return found[:_BINARY_LIMIT]

@@ -25,7 +25,7 @@ _KINDS = (
     ("cudart", "cudart", "cuda-cudart cudatoolkit cuda-runtime"),
     ("cublas", "cublas", "libcublas cudatoolkit"),
     ("cublasLt", "cublasLt", "libcublas cudatoolkit"),
-    ("cudnn", "cudnn(?:_[a-z_]+)?", "cudnn libcudnn"),
+    ("cudnn", "cudnn", "cudnn libcudnn"),
     ("nccl", "nccl", "nccl"),
     ("cufft", "cufft", "libcufft cudatoolkit"),
     ("cusparse", "cusparse", "libcusparse cudatoolkit"),
@@ -37,19 +37,22 @@ _KINDS = (
     ("nvshmem", "nvshmem_host", "libnvshmem libnvshmem3"),
     ("cupti", "cupti", "cuda-cupti cudatoolkit"),
     ("cuda-compat", "cuda", "cuda-compat cuda-compat-impl"),
-    ("libstdcxx", r"stdc\+\+", "libstdcxx libstdcxx-ng"),
-    ("openmp", "(?:gomp|iomp5|omp)", "libgomp _openmp_mutex llvm-openmp intel-openmp"),
+    ("libstdcxx", "stdc++", "libstdcxx libstdcxx-ng"),
+    ("openmp", "gomp iomp5 omp", "libgomp _openmp_mutex llvm-openmp intel-openmp"),
     ("mkl", "mkl_rt", "mkl"),
     ("mpi", "mpi", "openmpi mpich impi_rt"),
     ("ucx", "ucp", "ucx"),
     ("ofi", "fabric", "libfabric libfabric1"),
-    ("openblas", r"(?:scipy_)?openblas(?:64_|p|o)?", "libopenblas openblas"),
+    (
+        "openblas",
+        "openblas openblas64_ openblasp openblaso scipy_openblas scipy_openblas64_ scipy_openblasp scipy_openblaso",
+        "libopenblas openblas",
+    ),
 )
 """name in the manifest, what stands between "lib" and ".so" in file names, conda packages that carry it."""
-_FILE = re.compile(
-    r"lib(" + "|".join(f"(?P<{name.replace('-', '_')}>{stem})" for name, stem, _ in _KINDS) + r")"
-    r"(?:-r?[0-9a-f]{6,16}|-[0-9a-f.]*p?)?\.so(?:\.(?P<version_>[0-9][0-9A-Za-z.]*))?\Z"
-)
+_NAME_OF_STEM = {stem: name for name, stems, _ in _KINDS for stem in stems.split()}
+_BEHIND_STEM = re.compile(r"(?:-r?[0-9a-f]{6,16}|-[0-9a-f.]*p?)?\.so(?:\.([0-9][0-9A-Za-z.]*))?\Z")
+"""What follows the stem in a file's name: auditwheel's hash or a version, the suffix, a version."""
 _BY_PACKAGE = ("cudnn", "nccl", "cudart", "cublas", "cublasLt", "cufft", "cusparse", "cusparselt", "cusolver", "curand",
                "nvjitlink", "nvrtc", "nvshmem", "cupti", "mkl", "ucx", "mpi", "ofi")  # fmt: skip
 """Libraries whose version is that of the wheel or conda package which brings them."""
@@ -128,8 +131,7 @@ class Which(NamedTuple):
 
 def which(root: Root, target: Any, name: str, framework: Optional[str] = None) -> Which:
     """Return the copies of a library ("cudnn", or a soname) and which of them each framework would load, and why."""
-    found = _FILE.match(name if name.startswith("lib") else f"lib{name}.so")
-    kind = _kind(found) if found else name.lower()
+    kind = _kind(name if name.startswith("lib") else f"lib{name}.so") or name.lower()
     environment = scan_environment(root, target)
     with FileCache(root, environment.prefix) as cache:
         copies = [
@@ -142,8 +144,7 @@ def which(root: Root, target: Any, name: str, framework: Optional[str] = None) -
             searches.append(Search(who, copy.path, how))
     for who, (_, missing) in environment.loads.items():
         for soname in missing:
-            unknown = _FILE.match(soname)
-            if unknown and _kind(unknown) == kind:
+            if _kind(soname) == kind:
                 searches.append(
                     Search(who, None, f"{soname} is needed, and no place that is searched has it")
                 )
@@ -165,7 +166,7 @@ def find_copies(
         if framework in (None, one.name) and one.binaries:
             process, _ = simulate(environment, one)
             for loaded in process.objects:
-                if _FILE.match(loaded.file):
+                if _kind(loaded.file):
                     real = folders.add_file(loaded.path)
                     users.setdefault(real, {})[one.name] = loaded.how
     owners = _Owners(root, environment, cache)
@@ -174,14 +175,13 @@ def find_copies(
     copies = []
     for file in files:
         provider, version, cuda = owners.of(file)
-        found = _FILE.match(file.path.rpartition("/")[2])
         bundler = _bundler(file.path)
         told = _identify(root, cache, file, provider, version, cuda, seen)
         who = dict(users.get(file.real, {}))
         if bundler and not who:
             # auditwheel gives the files of X.libs names of their own, so that nobody else loads them.
             who[bundler] = f"bundled in the wheel of {bundler}"
-        if found is not None:
+        if _kind(file.path.rpartition("/")[2]):
             copies.append(
                 Copy(file.name, _soname(root, file), file.path, file.real, told[0], told[1], provider, tuple(sorted(who)),
                      tuple(f"{framework_name}: {how}" for framework_name, how in sorted(who.items())))
@@ -283,7 +283,7 @@ def _add_cached(loader: Loader, folders: "_Folders") -> None:
     """Add what ld.so.cache lists; without one, what lies in ld.so.conf's and the default folders."""
     cache = loader.cache()
     for soname, lines in cache.items():
-        if _FILE.match(soname):
+        if _kind(soname):
             for line in lines:
                 folders.add_file(line.path)
     if not cache:
@@ -316,12 +316,12 @@ class _Folders:
     def add_file(self, path: str) -> str:
         """Add one file that is there; return its path with links resolved."""
         name = path.rpartition("/")[2]
-        found = _FILE.match(name)
+        kind = _kind(name)
         real = self._root.realpath(path)
-        if found is None or not self._root.is_file(real):
+        if not kind or not self._root.is_file(real):
             return real
         folder = self._root.realpath(path.rpartition("/")[0] or "/")
-        file = _File(_kind(found), f"{folder.rstrip('/')}/{name}", real)
+        file = _File(kind, f"{folder.rstrip('/')}/{name}", real)
         held = self._files.get(real)
         if held is None or _rank(file, real) < _rank(held, real):
             self._files[real] = file
@@ -333,7 +333,7 @@ class _Folders:
 
 
 def _is_library(entry: Entry) -> bool:
-    return entry.is_file and _FILE.match(entry.name) is not None
+    return entry.is_file and _kind(entry.name) != ""
 
 
 def _rank(file: _File, real: str) -> Tuple[bool, bool, int, str]:
@@ -342,11 +342,16 @@ def _rank(file: _File, real: str) -> Tuple[bool, bool, int, str]:
     return (folder != real.rpartition("/")[0], name.endswith(".so"), len(name), file.path)
 
 
-def _kind(found: "re.Match[str]") -> str:
-    for name, _, _ in _KINDS:
-        if found.group(name.replace("-", "_")):
-            return name
-    return ""
+def _kind(file: str) -> str:
+    """Return what the manifest calls the library of a file's name ("libcudart.so.12" is cudart), or ""."""
+    stem = _stem(file)
+    name = _NAME_OF_STEM.get(stem, "cudnn" if stem.startswith("cudnn_") else "")
+    return name if name and _BEHIND_STEM.match(file, 3 + len(stem)) else ""
+
+
+def _stem(file: str) -> str:
+    """Return what stands between "lib" and the suffix or hash in a file's name; "" where it is no library's."""
+    return file[3:].partition(".so")[0].partition("-")[0] if file.startswith("lib") else ""
 
 
 def _names(root: Root, folder: str) -> List[str]:
@@ -372,6 +377,7 @@ class _Owners:
         self._root = root
         self._environment = environment
         self._cache = cache
+        self._nvidia = [dist for name, dist in environment.dists.items() if name.startswith("nvidia-")]
         self._system: Dict[str, str] = {}
         self._records: Dict[str, bytes] = {}
         self._listed: Dict[str, bytes] = {}
@@ -422,11 +428,7 @@ class _Owners:
             top = below.partition("/")[0]
             if top.endswith(".libs"):
                 return dists.get(normalise(top[:-5]))
-            candidates = (
-                [dist for name, dist in dists.items() if name.startswith("nvidia-")]
-                if top == "nvidia"
-                else []
-            )
+            candidates = self._nvidia[:] if top == "nvidia" else []
             candidates += [dists[normalise(top)]] if normalise(top) in dists else []
             for dist in candidates:
                 if self._holds(dist, below):
@@ -522,8 +524,9 @@ def _guard(cache: FileCache, kind: str, path: str, read: Any) -> str:
 
 def _version_of_name(file: _File) -> str:
     """Read libcudnn.so.9.1.0 and its like; what is no longer than a soname ("12", "11.0") is no version."""
-    found = _FILE.match(file.real.rpartition("/")[2])
-    version = found.group("version_") if found else None
+    name = file.real.rpartition("/")[2]
+    found = _BEHIND_STEM.match(name, 3 + len(_stem(name))) if _kind(name) else None
+    version = found.group(1) if found else None
     if version is None or file.name in ("openmp", "libstdcxx", "mpi", "ucx", "ofi", "mkl"):
         return ""
     if file.name == "openblas":

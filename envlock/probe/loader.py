@@ -335,6 +335,7 @@ class Process:
         self.main: Optional[Loaded] = None
         self._names: Dict[str, Loaded] = {}
         self._files: Dict[Tuple[int, int], Loaded] = {}
+        self._expanded: Set[int] = set()
         elf = loader.elf(main) if main else None
         if elf is not None:
             # $ORIGIN of a program is that of /proc/self/exe, links resolved.
@@ -376,24 +377,25 @@ class Process:
         What is missing is recorded and gone without, as if it were there and needed nothing. With
         ``strict`` nothing stays loaded if something is missing, as with the real dlopen.
         """
-        before = (list(self.objects), dict(self._names), dict(self._files))
+        before = (list(self.objects), dict(self._names), dict(self._files), set(self._expanded))
         first, self.missing = len(self.objects), []
         top = self._need(name, caller or self.main)
         if top is not None:
             self._breadth_first([top])
         opened = Opened(self.objects[first:], self.missing)
         if strict and self.missing:
-            self.objects, self._names, self._files = before
+            self.objects, self._names, self._files, self._expanded = before
         return opened
 
     def _breadth_first(self, queue: List[Loaded]) -> None:
-        """Load what the objects need, and what that needs, level by level (dl-deps.c)."""
-        seen: Set[int] = {id(one) for one in queue}
+        """Load what the objects need, and what that needs, level by level (dl-deps.c); each object once."""
         for one in queue:
+            if id(one) in self._expanded:
+                continue
+            self._expanded.add(id(one))
             for soname in one.elf.needed:
                 found = self._need(soname, one)
-                if found is not None and id(found) not in seen:
-                    seen.add(id(found))
+                if found is not None and id(found) not in self._expanded:
                     queue.append(found)
 
     def _need(self, soname: str, loader: Optional[Loaded], prefix: str = "") -> Optional[Loaded]:

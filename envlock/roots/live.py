@@ -1,6 +1,7 @@
 """The live machine: its file system, its environment, and questions put to it in child processes."""
 
 import contextlib
+import errno
 import os
 import sys
 from stat import S_ISLNK
@@ -40,7 +41,10 @@ class LiveRoot:
         return held[:]
 
     def stat(self, path: str) -> Stat:  # noqa: D102 - see Root
-        return to_stat(os.stat(sound(path)))
+        try:
+            return to_stat(os.stat(path))
+        except ValueError:  # a name that no file system takes
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
     def readlink(self, path: str) -> str:  # noqa: D102 - see Root
         return os.readlink(sound(path))
