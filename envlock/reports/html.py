@@ -102,8 +102,9 @@ def _code(text: str) -> str:
     return f"<code>{_text(text)}</code>"
 
 
-def _value(held: Any) -> str:
-    return '<span class="gone">not there</span>' if held is None else _text(show(held, VALUE_LIMIT))
+def _value(held: Any, *, stated: bool = True) -> str:
+    missing = "not there" if stated else "not stated"
+    return f'<span class="gone">{missing}</span>' if held is None else _text(show(held, VALUE_LIMIT))
 
 
 def _mark(kind: str, words: str) -> str:
@@ -441,7 +442,7 @@ def _change_row(change: Change, names: Sequence[str], mark: str, *, follows: boo
     kind = told.KINDS.get(change.kind, "") if change.kind not in ("added", "removed") else ""
     said = f' <span class="mark">{kind}</span>' if kind else ""
     cells = "".join(
-        f'<td data-side="{_text(name)}">{_value(value)}</td>'
+        f'<td data-side="{_text(name)}">{_value(value, stated=not change.one_sided)}</td>'
         for name, value in zip(names, (change.before, change.after), strict=True)
     )
     start = '<tr class="follows">' if follows else "<tr>"

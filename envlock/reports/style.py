@@ -39,9 +39,9 @@ def safe(text: str) -> str:
     return _UNSAFE.sub("\ufffd", text.replace("\n", " "))
 
 
-def show(value: Any, limit: int = 100) -> str:
-    """Return a fact's value in a few words, safe to print."""
-    return safe(_clip(_words(value), limit))
+def show(value: Any, limit: int = 100, missing: str = "not there") -> str:
+    """Return a fact's value in a few words, safe to print; ``missing`` says what None means."""
+    return missing if value is None else safe(_clip(_words(value), limit))
 
 
 def _clip(text: str, limit: int) -> str:

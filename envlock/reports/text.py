@@ -121,22 +121,26 @@ def _cause(place: int, cause: Cause, style: Style) -> list[str]:
 
 
 def _changes(changes: Sequence[Change], style: Style, everything: bool) -> list[str]:
-    roots = [change for change in changes if not change.folded_under]
+    roots = sorted((change for change in changes if not change.folded_under), key=_layer)
     folded: dict[str, list[Change]] = {}
     for change in changes:
         if change.folded_under:
             folded.setdefault(change.folded_under, []).append(change)
     lines = [f"{len(changes)} differences (mine -> theirs):"]
+    # What a pasted report does not state may well be the same there.
+    stated = roots if everything else [change for change in roots if not change.one_sided]
     limit = len(roots) if everything else CHANGES_SHOWN
-    for change in sorted(roots, key=_layer)[:limit]:
+    for change in stated[:limit]:
         lines.append(f"  {_change(change)}")
         below = folded.get(change.address, ())
         if below and everything:
             lines += [f"    {_change(each)}" for each in below]
         elif below:
             lines.append(style.paint(f"    and {len(below)} that moved with it", "dim"))
-    if len(roots) > limit:
-        lines.append(style.paint(f"  and {len(roots) - limit} more (--all lists them)", "dim"))
+    left = [f"{len(stated) - limit} more"] if len(stated) > limit else []
+    left += [f"{len(roots) - len(stated)} that only one side states"] if len(stated) < len(roots) else []
+    if left:
+        lines.append(style.paint(f"  and {', '.join(left)} (--all lists them)", "dim"))
     return lines
 
 
@@ -153,7 +157,9 @@ def _change(change: Change) -> str:
     what = {"origin": " (other origin)", "build": " (other build)", "digest": " (other content)"}.get(
         change.kind, ""
     )
-    return f"{safe(change.address)}  {show(change.before, 60)} -> {show(change.after, 60)}{what}"
+    missing = "not stated" if change.one_sided else "not there"
+    moved = f"{show(change.before, 60, missing)} -> {show(change.after, 60, missing)}"
+    return f"{safe(change.address)}  {moved}{what}"
 
 
 def _unseen(difference: Difference, style: Style) -> list[str]:
