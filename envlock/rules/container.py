@@ -71,7 +71,7 @@ def image_requirement_unmet(stack: Stack, matrix: Matrix) -> Outcome:
             + f", and this machine's {' '.join(have) or 'GPU does not meet it'}",
             evidence=(
                 Evidence(address, text),
-                *([Evidence("driver.version", driver.version)] if driver.version else []),
+                *([Evidence(stack.driver_address, driver.version)] if driver.version else []),
                 *([Evidence("driver.cuda", driver.cuda)] if driver.cuda else []),
                 *(
                     [Evidence("gpu", [device.label for device in devices(stack, matrix)])]
@@ -318,7 +318,7 @@ def _toolkit_finding(toolkit: str, row: Any, stack: Stack) -> Finding:
     when = f" (in {row['when']})" if "when" in row else ""
     fixed = row.get("fixed_in")
     facts = [
-        ("driver.version", stack.driver.version if "driver" in row else None),
+        (stack.driver_address, stack.driver.version if "driver" in row else None),
         ("container.runtime", stack.manifest.container.runtime if "runtime" in row else None),
         ("os.id", stack.manifest.os.id if "os" in row else None),
         ("driver.compat", stack.driver.compat if "compat" in row else None),

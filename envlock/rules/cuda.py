@@ -41,6 +41,9 @@ LIBRARIES = ("cudart", "cublas", "cublaslt", "cusparse", "cusparselt", "cusolver
 _AS_CUDA = ("cuda-runtime", "cuda-nvrtc", "cuda-cupti", "nvjitlink", "nvtx")
 """NVIDIA's wheels whose version is that of their CUDA release."""
 
+_PART_OF = {"cudart": "cuda-runtime", "nvrtc": "cuda-nvrtc", "cupti": "cuda-cupti", "cublaslt": "cublas"}
+"""Libraries that a wheel of another name brings."""
+
 _WHEEL = re.compile(r"nvidia-(?P<part>[a-z0-9-]+?)-cu(?P<major>1[0-9])")
 _BARE_WHEELS = re.compile(
     r"nvidia-(cuda-runtime|cuda-nvrtc|cuda-cupti|cublas|cufft|curand|cusolver|cusparse|nvjitlink)"
@@ -91,7 +94,7 @@ def shadows(stack: Stack, library: str, expected: dict[str, str]) -> list[Shadow
         own = next(
             (
                 copy
-                for copy in copies
+                for copy in (*copies, *_copy_of_wheel(stack, library, framework))
                 if copy is not winner
                 and framework not in copy.used_by
                 and (comes_with(copy, framework) or (wanted and series(copy.version) == wanted))
@@ -104,6 +107,20 @@ def shadows(stack: Stack, library: str, expected: dict[str, str]) -> list[Shadow
             found.append(Shadow(framework, winner, own))
     found.sort(key=lambda each: (each.older is not True, each.framework not in expected))
     return found
+
+
+def _copy_of_wheel(stack: Stack, library: str, framework: str) -> list[Library]:
+    """Return the copy that an installed wheel of NVIDIA's brings, where a pasted report names only the package."""
+    part = _PART_OF.get(library, library)
+    if not stack.partial or any(comes_with(copy, framework) for copy in stack.libraries(library)):
+        return []
+    from envlock.manifest.model import Library
+
+    return [
+        Library(name=library, version=version, provider=f"pip:{name}")
+        for (held_part, _), (name, version) in wheels(stack).items()
+        if held_part == part and loads_wheels(stack, framework, part)
+    ]
 
 
 def _stem(soname: str) -> str:
@@ -662,14 +679,21 @@ def cuda_ptx_too_new(stack: Stack, matrix: Matrix) -> Outcome:
                     "error",
                 )  # fmt: skip
                 break
-    yield from _numba(stack, highest)
+    for name, compiler in _PTX_MAKERS.items():
+        yield from _makes_ptx(name, compiler, stack, highest)
     yield from _own_builds(stack, highest)
 
 
-def _numba(stack: Stack, highest: tuple[int, ...]) -> Outcome:
-    """Numba hands the driver the PTX that the toolkit's NVVM makes."""
-    numba = stack.version_of("numba")
-    if numba is None or stack.environ.get("NUMBA_CUDA_ENABLE_MINOR_VERSION_COMPATIBILITY") == "1":
+_PTX_MAKERS = {"numba": "NVVM", "numba-cuda": "NVVM", "openmm": "NVRTC"}
+"""Programs that hand the driver PTX which a part of the toolkit makes (openmm/openmm issues 3585 and 3598)."""
+
+
+def _makes_ptx(name: str, compiler: str, stack: Stack, highest: tuple[int, ...]) -> Outcome:
+    """Find a program that compiles to PTX with a toolkit that is newer than the driver."""
+    maker = stack.version_of(name)
+    if maker is None or stack.environ.get("NUMBA_CUDA_ENABLE_MINOR_VERSION_COMPATIBILITY") == "1":
+        return
+    if name == "numba-cuda" and stack.version_of("numba"):
         return
     conda = next(
         (
@@ -684,8 +708,8 @@ def _numba(stack: Stack, highest: tuple[int, ...]) -> Outcome:
     wanted = series(cuda)
     if wanted and wanted[0] == highest[0] and wanted > highest:
         yield _ptx_finding(
-            stack, wanted, highest, f"Numba compiles with the NVVM of CUDA {dotted(wanted)}",
-            [Evidence(address, cuda), Evidence(numba.address, numba.version)], "warning",
+            stack, wanted, highest, f"{maker.name} compiles with the {compiler} of CUDA {dotted(wanted)}",
+            [Evidence(address, cuda), Evidence(maker.address, maker.version)], "warning",
         )  # fmt: skip
 
 
@@ -711,11 +735,11 @@ def _ptx_finding(
     driver = stack.driver
     facts = [
         ("driver.cuda", driver.cuda),
-        ("driver.version", driver.version),
+        (stack.driver_address, driver.version),
         ("driver.compat", driver.compat),
     ]
     return Finding(
-        subject="driver.cuda" if driver.cuda else "driver.version",
+        subject="driver.cuda" if driver.cuda else stack.driver_address,
         message=f"{why}, and the driver understands PTX up to CUDA {dotted(highest)}, not {dotted(wanted)}",
         evidence=(*(Evidence(at, value) for at, value in facts if value), *evidence),
         fixes=(

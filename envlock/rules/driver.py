@@ -48,7 +48,19 @@ def cuda_needs(stack: Stack, matrix: Matrix) -> list[Need]:
     for library in stack.libraries("cudart"):
         if library.version and (library.used_by or len(stack.libraries("cudart")) == 1):
             needs.append(Need(library.version, "library.cudart", "the CUDA runtime"))
-    return needs or _likely_need(stack, matrix)
+    return needs or _likely_need(stack, matrix) or _need_of_image(stack)
+
+
+_CUDA_IMAGE = re.compile(r"(?:^|/)nvidia/cuda(?:gl)?:(\d+\.\d+)|:[^:]*?cuda-?(\d+\.\d+)")
+
+
+def _need_of_image(stack: Stack) -> list[Need]:
+    """Return the CUDA that an image's tag spells out ("nvidia/cuda:12.4.1-base", "pytorch:2.1.0-cuda11.8-cudnn8")."""
+    image = stack.manifest.container.image or ""
+    found = _CUDA_IMAGE.search(image)
+    if not found:
+        return []
+    return [Need(found[1] or found[2], "container.image", f"image {image}", likely=True)]
 
 
 def _likely_need(stack: Stack, matrix: Matrix) -> list[Need]:
@@ -69,7 +81,20 @@ def driver_cuda(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
     if stack.driver.cuda:
         return series(stack.driver.cuda)
     row = branch_row(stack.driver.version, matrix)
-    return series(row.get("max_cuda")) if row else ()
+    return series(row.get("max_cuda")) if row else _cuda_of_old_driver(stack, matrix)
+
+
+def _cuda_of_old_driver(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
+    """Return the newest CUDA whose own driver is no newer than this one, for drivers before the listed branches."""
+    have = release(stack.driver.version)
+    oldest = min(release(row["branch"]) for row in matrix.rows("driver", "branch"))
+    if not have or have >= oldest:
+        return ()
+    column = "driver_windows" if stack.manifest.host.platform == "windows" else "driver_linux"
+    floors = [
+        (release(row[column]), series(row["cuda"])) for row in matrix.rows("cuda", "toolkit") if column in row
+    ]
+    return max((cuda for floor, cuda in floors if floor <= have), default=())
 
 
 def branch_row(version: str | None, matrix: Matrix) -> Any:
@@ -146,13 +171,16 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         )
         runs = _cuda_that_runs(stack, matrix)
         yield Finding(
-            subject="driver.version" if driver.version else "driver.cuda",
+            subject=stack.driver_address if driver.version else "driver.cuda",
             message=f"{have} is too old for CUDA {dotted(wanted)} ({need.what}): it needs {floor} or newer",
             evidence=(
-                *([Evidence("driver.version", driver.version)] if driver.version else []),
+                *([Evidence(stack.driver_address, driver.version)] if driver.version else []),
                 *([Evidence("driver.cuda", driver.cuda)] if driver.cuda else []),
                 Evidence(
-                    need.address, need.cuda if need.address.endswith((".cuda", "cudart")) else need.what
+                    need.address,
+                    need.cuda
+                    if need.address.endswith((".cuda", "cudart"))
+                    else need.what.removeprefix("image "),
                 ),
             ),
             severity="warning" if need.likely else "error",
@@ -243,11 +271,11 @@ def driver_too_old_for_gpu(stack: Stack, matrix: Matrix) -> Outcome:
             first = row.get("first_branch")
             if first and numbers[0] < int(first):
                 yield Finding(
-                    subject="driver.version",
+                    subject=stack.driver_address,
                     message=f"driver {stack.driver.version} does not know {device.label}: "
                     f"{row['architecture']} needs branch {first} or newer",
                     evidence=(
-                        Evidence("driver.version", stack.driver.version),
+                        Evidence(stack.driver_address, stack.driver.version),
                         Evidence("gpu", device.label),
                     ),
                     fixes=(_driver_fix(first, f"install a driver of branch {first} or newer"),),
@@ -274,11 +302,11 @@ def driver_dropped_gpu(stack: Stack, matrix: Matrix) -> Outcome:
             last = row.get("last_branch")
             if last and numbers[0] > int(last):
                 yield Finding(
-                    subject="driver.version",
+                    subject=stack.driver_address,
                     message=f"driver {stack.driver.version} no longer supports {device.label}: branch {last} was the "
                     f"last for {row['architecture']}",
                     evidence=(
-                        Evidence("driver.version", stack.driver.version),
+                        Evidence(stack.driver_address, stack.driver.version),
                         Evidence("gpu", device.label),
                     ),
                     fixes=(_driver_fix(last, f"install the newest driver of branch {last}"),),
@@ -315,7 +343,7 @@ def driver_kernel_user_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
         "an upgrade without a reboot",
         evidence=(
             Evidence("driver.kernel_module", driver.kernel_module),
-            Evidence("driver.version", driver.version),
+            Evidence(stack.driver_address, driver.version),
         ),
         fixes=(
             Fix(
@@ -341,18 +369,8 @@ def kernel_module_blocked(stack: Stack, matrix: Matrix) -> Outcome:
     Source: NVIDIA/open-gpu-kernel-modules README; NVIDIA blog of 2024-07-17 on open kernel modules.
     """
     driver = stack.driver
-    loaded = bool(driver.kernel_module)
-    if stack.manifest.host.secure_boot and not loaded and driver.version and not stack.partial:
-        yield Finding(
-            subject="host.secure_boot",
-            message="Secure Boot is on and the driver's kernel module is not loaded: an unsigned module is refused",
-            evidence=(
-                Evidence("host.secure_boot", True),
-                Evidence("driver.kernel_module", None),
-                Evidence("driver.version", driver.version),
-            ),
-            source="NVIDIA Driver Installation Guide, Secure Boot",
-        )
+    if stack.manifest.host.secure_boot and not driver.kernel_module:
+        yield from _secure_boot(stack)
     if driver.flavor not in ("open", "proprietary"):
         return
     for device in devices(stack, matrix):
@@ -380,6 +398,29 @@ def kernel_module_blocked(stack: Stack, matrix: Matrix) -> Outcome:
                 return
 
 
+def _secure_boot(stack: Stack) -> Outcome:
+    """Judge a Secure Boot that is on where no kernel module is seen: certain only with a driver to load."""
+    driver = stack.driver
+    reason = stack.unobserved("driver.kernel_module")
+    installed = bool(driver.version) and (not stack.partial or reason is not None)
+    # Without a driver, and without a GPU or a report that mentions Secure Boot, there is no module to refuse.
+    if not installed and not (stack.gpus and reason) and not stack.partial:
+        return
+    yield Finding(
+        subject="host.secure_boot",
+        message="Secure Boot is on and the driver's kernel module is not loaded: an unsigned module is refused"
+        if installed or reason
+        else "Secure Boot is on: a kernel module of the driver that is not signed is refused",
+        evidence=(
+            Evidence("host.secure_boot", True),
+            Evidence("driver.kernel_module", reason),
+            *([Evidence(stack.driver_address, driver.version)] if driver.version else []),
+        ),
+        severity="error" if installed else "warning" if reason or not driver.version else "note",
+        source="NVIDIA Driver Installation Guide, Secure Boot",
+    )
+
+
 @rule("device-node-missing", layer="driver")
 def device_node_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """A device node, or a link that programs build against, is not there although a driver is.
@@ -400,7 +441,7 @@ def device_node_missing(stack: Stack, matrix: Matrix) -> Outcome:
             message=f"{path} is not there although a driver is loaded",
             evidence=(
                 Evidence("driver.missing", list(stack.driver.missing)),
-                Evidence("driver.version", stack.driver.version),
+                Evidence(stack.driver_address, stack.driver.version),
             ),
             fixes=(Fix("driver.missing", "none", advice, {"driver.missing": list(rest)}),)
             if not rest
@@ -427,9 +468,9 @@ def driver_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
         if matches(stack.driver.version, row["versions"]) and known_bad_applies(row, stack, matrix):
             fixed = row.get("fixed_in")
             yield Finding(
-                subject="driver.version",
+                subject=stack.driver_address,
                 message=f"driver {stack.driver.version} has a known defect: {row['problem']}",
-                evidence=(Evidence("driver.version", stack.driver.version),),
+                evidence=(Evidence(stack.driver_address, stack.driver.version),),
                 fixes=(_driver_fix(fixed, f"install driver {fixed} or newer"),) if fixed else (),
                 severity="note" if row.get("quiet") else row["severity"],
                 quiet=bool(row.get("quiet")),
@@ -461,7 +502,7 @@ def known_bad_applies(row: Any, stack: Stack, matrix: Matrix) -> bool:
 
 @rule("fabric-manager-mismatch", layer="driver")
 def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
-    """Fabric manager and driver are of different versions on an NVSwitch machine.
+    """Fabric manager and driver are of different versions on an NVSwitch machine, or there is none.
 
     Shows itself as CUDA error 802, "system not yet initialized", while nvidia-smi looks healthy.
 
@@ -471,6 +512,8 @@ def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     """
     driver = stack.driver
     address, manager = _fabric_manager(stack)
+    if driver.fabric_manager == "" and address == "driver.fabric_manager":
+        yield from _no_fabric_manager(stack, matrix)
     if not manager or not driver.version:
         return
     one, two = release(manager), release(driver.version)
@@ -482,7 +525,7 @@ def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
         message=f"fabric manager {manager} does not belong to driver {driver.version}: they must be equal",
         evidence=(
             Evidence(address, manager),
-            Evidence("driver.version", driver.version),
+            Evidence(stack.driver_address, driver.version),
         ),
         fixes=(
             Fix(
@@ -493,6 +536,28 @@ def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
             ),
         ),
         source="NVIDIA Fabric Manager User Guide, Fabric Manager and driver versions",
+    )
+
+
+_NVSWITCH = re.compile(
+    r"(A100|A800)-?SXM4|H(100|800).*(HBM3|SXM5)|H20\b|H200(?!.*NVL)|B[23]00\b", re.IGNORECASE
+)
+"""GPUs whose boards of eight hold NVSwitches."""
+
+
+def _no_fabric_manager(stack: Stack, matrix: Matrix) -> Outcome:
+    """Tell that a board of eight SXM GPUs has no fabric manager, where somebody looked for one."""
+    cards = [gpu for gpu in stack.gpus if _NVSWITCH.search(gpu.name or "") and (gpu.count or 0) >= 8]
+    if not cards:
+        return
+    yield Finding(
+        subject="driver.fabric_manager",
+        message=f"{cards[0].count} x {cards[0].name} are joined by NVSwitches, and no fabric manager is there: CUDA "
+        "does not start without it",
+        evidence=(Evidence("driver.fabric_manager", ""), Evidence("gpu", [gpu.name for gpu in cards])),
+        # A virtual machine may leave the switches to its host.
+        severity="warning",
+        source="NVIDIA Fabric Manager User Guide, Overview: required on NVSwitch systems",
     )
 
 
@@ -519,11 +584,11 @@ def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     Source: CUDA Compatibility, forward compatibility.
     """
     copy = next(iter(stack.libraries("cuda-compat")), None)
-    compat = stack.driver.compat
+    compat = stack.driver.compat or _reported_compat(stack, matrix)
     loaded = copy is not None and bool(copy.used_by)
     if not compat and not loaded and not _is_compat(stack.driver.libcuda):
         return
-    evidence = [Evidence("driver.compat", compat)] if compat else []
+    evidence = [Evidence("driver.compat" if stack.driver.compat else "driver.cuda", compat)] if compat else []
     if copy is not None:
         evidence.append(Evidence("library.cuda-compat", copy.path or copy.version))
     if stack.driver.libcuda:
@@ -533,19 +598,37 @@ def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         return
     version = f" of CUDA {compat}" if compat else ""
     yield Finding(
-        subject="driver.compat" if compat else "library.cuda-compat" if copy else "driver.libcuda",
+        subject="driver.compat"
+        if stack.driver.compat
+        else "library.cuda-compat"
+        if copy
+        else "driver.cuda"
+        if compat
+        else "driver.libcuda",
         message=f"a forward-compatibility libcuda{version} would be loaded, and {reason}",
-        evidence=(*evidence, Evidence("driver.version", stack.driver.version)),
+        evidence=(*evidence, Evidence(stack.driver_address, stack.driver.version)),
         fixes=(
             Fix(
                 address="driver.compat",
                 to="not loaded",
                 message="take /usr/local/cuda/compat off LD_LIBRARY_PATH (and out of /etc/ld.so.conf.d)",
-                trial={"driver.compat": None, "library.cuda-compat": None, "driver.libcuda": None},
+                trial={
+                    "driver.compat": None,
+                    "library.cuda-compat": None,
+                    "driver.libcuda": None,
+                    **({} if stack.driver.compat or not compat else {"driver.cuda": None}),
+                },
             ),
         ),
         source=source,
     )
+
+
+def _reported_compat(stack: Stack, matrix: Matrix) -> str | None:
+    """Return the CUDA that a driver reports beyond what its branch has: that of a compat libcuda in its place."""
+    row = branch_row(stack.driver.version, matrix) if stack.driver.version else None
+    said, own = series(stack.driver.cuda), series(row.get("max_cuda")) if row else ()
+    return stack.driver.cuda if said and own and said > own else None
 
 
 def _is_compat(path: str | None) -> bool:
@@ -563,7 +646,7 @@ def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[st
         )
     row = next((row for row in rows if compat and series(row["cuda"]) == series(compat)), None)
     branch = release(stack.driver.version)[:1]
-    own = series(stack.driver.cuda) or driver_cuda(stack, matrix)
+    own = driver_cuda(stack, matrix)
     if compat and own and series(compat) < own:
         return f"the driver itself is newer (CUDA {dotted(own)})", row["source"] if row else rows[-1][
             "source"
@@ -596,22 +679,36 @@ def libcuda_stub_loaded(stack: Stack, matrix: Matrix) -> Outcome:
     )
     entries = stack.environ.get("LD_LIBRARY_PATH", "").split(":")
     stub_entry = next((entry for entry in entries if entry.rstrip("/").endswith("/stubs")), None)
+    if not path and stub_entry:
+        # What is loaded was not seen; a program that asks for libcuda.so finds the stub first.
+        path = f"{stub_entry.rstrip('/')}/libcuda.so"
     if not (path and "/stubs/" in path):
         return
+    seen = bool(stack.driver.libcuda) or not stub_entry
     yield Finding(
-        subject="driver.libcuda",
-        message=f"the loader finds the toolkit's stub {path} instead of the driver's libcuda",
+        subject="driver.libcuda" if seen else "environ.LD_LIBRARY_PATH",
+        message=f"the loader finds the toolkit's stub {path} instead of the driver's libcuda"
+        if seen
+        else f"LD_LIBRARY_PATH leads to the toolkit's stub {path}: a program that asks for libcuda.so loads it",
         evidence=(
-            Evidence("driver.libcuda", path),
+            *([Evidence("driver.libcuda", path)] if seen else []),
             *([Evidence("environ.LD_LIBRARY_PATH", stub_entry)] if stub_entry else []),
         ),
         fixes=(
             Fix(
-                address="driver.libcuda",
-                to="the driver's own",
+                address="driver.libcuda" if seen else "environ.LD_LIBRARY_PATH",
+                to="the driver's own" if seen else f"without {stub_entry}",
                 message=f"take {stub_entry or path.rpartition('/')[0]} off LD_LIBRARY_PATH",
-                trial={"driver.libcuda": None},
+                trial={
+                    **({"driver.libcuda": None} if seen else {}),
+                    **(
+                        {"environ.LD_LIBRARY_PATH": ":".join(e for e in entries if e != stub_entry) or None}
+                        if stub_entry
+                        else {}
+                    ),
+                },
             ),
         ),
+        severity="error" if seen else "warning",
         source="CUDA Runtime API, error cudaErrorStubLibrary",
     )

@@ -679,7 +679,11 @@ def _misfits(name: str, held: Installed | None, stack: Stack) -> Iterator[Findin
     label = f"{name} {held.version}" if held and held.version else name
     for target in _targets(name, held, stack):
         have = _have(target.what, stack)
-        if have is None or any(_fits(target.what, wanted, have.version) for wanted in target.wanted):
+        if have is None:
+            continue
+        near = any(_fits(target.what, wanted, have.version) for wanted in target.wanted)
+        checked = target.what == "cuda" and _CHECKS_CUDA.fullmatch(name)
+        if near and not (checked and _differs(target.wanted[0], have.version, 2)):
             continue
         subject = held.address if held and held.address.startswith("package.") else f"framework.{name}"
         plain = {"cuda": "CUDA", "python": "Python"}.get(target.what, target.what)
@@ -693,7 +697,7 @@ def _misfits(name: str, held: Installed | None, stack: Stack) -> Iterator[Findin
             ),
             fixes=_rebuilt(name, target, have, stack),
             source="PyTorch, C++ ABI and extension notes; the wheel's own name",
-            severity="error" if target.what in ("torch", "python", "cuda") else "warning",
+            severity="error" if not near and target.what in ("torch", "python", "cuda") else "warning",
         )
     yield from _other_abi(name, held, label, stack)
 
@@ -725,6 +729,16 @@ def _have(what: str, stack: Stack) -> _Have | None:
     return None
 
 
+_LINKED_TO_TORCH = re.compile(
+    r"torch[-_](scatter|sparse|cluster|spline[-_]conv)|pyg[-_]lib|mmcv([-_](full|lite))?|detectron2|pytorch3d|apex"
+    r"|flash[-_]attn(-\d)?|xformers|vllm|fastseq|causal[-_]conv1d|mamba[-_]ssm|transformer[-_]engine|nvdiffrast"
+)
+"""Extensions that link against PyTorch's libraries, whatever else is known of how they were built."""
+
+_CHECKS_CUDA = re.compile(r"torch[-_](scatter|sparse|cluster|spline[-_]conv)|pyg[-_]lib")
+"""Extensions that refuse at import a torch of another CUDA; their releases of 2020 and 2021 another minor, too."""
+
+
 def _targets(name: str, held: Installed | None, stack: Stack) -> Iterator[Target]:
     framework = stack.framework(name)
     told = framework.built_for if framework else {}
@@ -742,7 +756,10 @@ def _targets(name: str, held: Installed | None, stack: Stack) -> Iterator[Target
     if (
         framework
         and framework.cuda
-        and "torch" in {**told, **_spelled((framework.version or "").partition("+")[2], "")}
+        and (
+            _LINKED_TO_TORCH.fullmatch(name)
+            or "torch" in {**told, **_spelled((framework.version or "").partition("+")[2], "")}
+        )
     ):
         yield Target("cuda", (framework.cuda,), f"framework.{name}.cuda", framework.cuda)
 
@@ -1023,7 +1040,10 @@ def found_cuda(stack: Stack, framework: str) -> FoundCuda | None:
     chosen = [each for each in toolkits if each.active] or (toolkits if len(toolkits) == 1 else [])
     if len(chosen) == 1:
         return FoundCuda(chosen[0].version or "", "toolkit", chosen[0].path or "the toolkit")
-    return None
+    from envlock.rules.gpu import active_nvcc
+
+    nvcc = active_nvcc(stack) if stack.partial else None
+    return FoundCuda(nvcc.version, nvcc.address, nvcc.path or "nvcc") if nvcc else None
 
 
 @rule("framework-cuda-mismatch", layer="framework")
@@ -1082,7 +1102,7 @@ def _cuda_fix(found: FoundCuda, built: str, stack: Stack) -> tuple[Fix, ...]:
     """Offer the CUDA that the framework was built for."""
     to = built if "." in built else f"{built}.0"
     trial: dict[str, Any]
-    if found.address == "toolkit":
+    if found.address in ("toolkit", "compiler.nvcc") or found.address.startswith("environ."):
         from envlock.rules.gpu import toolkit_trial
 
         trial = toolkit_trial(stack, to)
@@ -1127,11 +1147,17 @@ def _onnxruntime_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     held = stack.version_of("onnxruntime-gpu")
     framework = stack.framework("onnxruntime")
     if held is None and framework and framework.cuda:
-        held = stack.version_of("onnxruntime")
-    if held is None or not held.version:
+        from envlock.rules.stack import Installed
+
+        held = stack.version_of("onnxruntime") or Installed(
+            "onnxruntime", None, "framework.onnxruntime", "pip"
+        )
+    if held is None or not (held.version or (framework and framework.cuda)):
         return
     rows = [
-        row for row in matrix.rows("onnxruntime", "release") if _same_release(row["version"], held.version)
+        row
+        for row in matrix.rows("onnxruntime", "release")
+        if held.version and _same_release(row["version"], held.version)
     ]
     told = framework.cuda if framework else None
     mine = [row for row in rows if (major(row["cuda"]) == major(told) if told else row["pypi"])]
@@ -1139,13 +1165,16 @@ def _onnxruntime_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     if not built:
         return
     facts = (
-        Evidence(held.address, held.version),
+        *([Evidence(held.address, held.version)] if held.version else []),
         *([Evidence("framework.onnxruntime.cuda", told)] if told else []),
     )
     source = mine[0]["source"] if mine else "ONNX Runtime, CUDA execution provider, requirements"
     found = found_cuda(stack, "onnxruntime")
-    label = f"{held.name} {held.version}"
-    if found and major(found.version) != major(built):
+    label = f"{held.name} {held.version}" if held.version else held.name
+    # Up to CUDA 10.2 a library's name holds the minor as well.
+    if found and (
+        major(found.version) != major(built) or ((major(built) or 0) < 11 and not loads(built, found.version))
+    ):
         # The other index has builds of the same version for another CUDA.
         other = not told and any(major(row["cuda"]) == major(found.version) for row in rows)
         yield _cuda_finding(label, built, facts, found, source, _cuda_fix(found, built, stack),

@@ -142,8 +142,10 @@ def is_official(build: Build, stack: Stack) -> bool:
     foreign = conda is not None and (
         "conda-forge" in (conda.channel or "") or not (conda.build or "py").startswith("py")
     )
+    # A pasted report that states the CUDA alone leaves the release open.
+    unstated = not text and stack.partial and bool(build.cuda) and "." in (build.cuda or "")
     return (
-        bool(re.fullmatch(r"\d+(\.\d+)*(\+cu\d+)?", text))
+        (unstated or bool(re.fullmatch(r"\d+(\.\d+)*(\+cu\d+)?", text)))
         and not foreign
         and stack.manifest.host.arch in (None, "x86_64", "AMD64", "amd64")
         and stack.manifest.host.platform != "tegra"
@@ -153,7 +155,7 @@ def is_official(build: Build, stack: Stack) -> bool:
 def torch_builds(build: Build, matrix: Matrix) -> list[Any]:
     """Return the matrix rows that a PyTorch build can be: one, or one a CUDA where that is not known."""
     wanted, cuda = series(build.version), series(build.cuda)
-    rows = [row for row in matrix.rows("torch", "build") if series(row["version"]) == wanted]
+    rows = [row for row in matrix.rows("torch", "build") if not wanted or series(row["version"]) == wanted]
     return [row for row in rows if series(row["cuda"]) == cuda] if build.cuda else rows
 
 
@@ -342,17 +344,19 @@ def _too_old_for_extension(gpus: Sequence[Device], stack: Stack, matrix: Matrix)
     for name in dict.fromkeys(row["package"] for row in matrix.rows("extensions", "extension")):
         held = stack.version_of(name)
         framework = stack.framework(name)
-        if held is None or not held.version or (framework and framework.archs):
+        if held is None or (framework and framework.archs):
             continue
-        row = _extension_row(name, held.version, matrix)
+        row = (
+            _extension_row(name, held.version, matrix) if held.version else _any_release(name, stack, matrix)
+        )
         if row is None or "capability" not in row:
             continue
         small = [gpu for gpu in gpus if (capability_of(gpu) or (99, 0)) < series(row["capability"])]
         if small:
             yield Finding(
                 subject=held.address,
-                message=f"{name} {held.version} has no code for {small[0].label}: it needs compute capability "
-                f"{row['capability']} or newer",
+                message=f"{name}{' ' + held.version if held.version else ''} has no code for {small[0].label}: it "
+                f"needs compute capability {row['capability']} or newer",
                 evidence=(
                     Evidence(held.address, held.version),
                     Evidence("gpu", [device.label for device in small]),
@@ -369,6 +373,14 @@ def _too_old_for_extension(gpus: Sequence[Device], stack: Stack, matrix: Matrix)
                 source=row["source"],
             )
     yield from _source_bitsandbytes(gpus, stack)
+
+
+def _any_release(name: str, stack: Stack, matrix: Matrix) -> Any:
+    """Return the row of a listed release with the lowest need, for a package of which a report states no version."""
+    rows = [row for row in matrix.rows("extensions", "extension") if row["package"] == name]
+    if not stack.partial or any("capability" not in row for row in rows):
+        return None
+    return min(rows, key=lambda row: series(row["capability"]), default=None)
 
 
 def _table(address: str) -> str:
@@ -610,7 +622,8 @@ def gpu_hidden(stack: Stack, matrix: Matrix) -> Outcome:
     total = sum(count or 1 for count in counts) if stack.gpus else None
     # Without a count a pasted report may have left GPUs out.
     certain = total is not None and not (stack.partial and any(count is None for count in counts))
-    used = bool(stack.gpus) or any(build.cuda for build in known_builds(stack))
+    # Nobody copies the variable into a report of something that needs no GPU.
+    used = stack.partial or bool(stack.gpus) or any(build.cuda for build in known_builds(stack))
     problem = _hides(text, total if certain else None) if used else ""
     if not problem:
         return

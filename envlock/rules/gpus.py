@@ -48,6 +48,7 @@ def sm(capability: str) -> str:
 def _plain(name: str) -> str:
     """Reduce a GPU's name to what tells it apart: no vendor, no bus, no memory size."""
     name = re.sub(r"\b(nvidia|geforce|tesla|quadro|graphics|device|gpu)\b", " ", name.lower())
+    name = re.sub(r"\b(rtx|gtx|gt)(?=\d)", r"\1 ", name)
     name = re.sub(r"(\d)(ti|super)\b", r"\1 \2", name)
     name = re.sub(r"\b(pcie|sxm\d?|nvl|hbm\d\w*|\d+\s*gb|laptop|max-q|generation|mig\b.*)\b", " ", name)
     return " ".join(re.split(r"[^a-z0-9]+", name)).strip()

@@ -6,6 +6,8 @@ import re
 from functools import cached_property
 from typing import NamedTuple
 
+import msgspec
+
 from envlock.manifest.model import CondaPackage, Driver, Framework, Gpu, Library, Manifest, PipPackage
 from envlock.manifest.versions import release
 
@@ -71,12 +73,28 @@ def _dotted(digits: str) -> str:
     return digits if digits in ("10", "11", "12", "13") else f"{digits[:-1]}.{digits[-1]}"
 
 
+_LIBCUDA = re.compile(r"libcuda\.so\.(\d{3}(?:\.\d+)+)$")
+
+
+def _driver(driver: Driver) -> tuple[Driver, str]:
+    """Return a driver with its version, and the fact that says it: the file name of its libcuda, else its module."""
+    if driver.version:
+        return driver, "driver.version"
+    named = _LIBCUDA.search(driver.libcuda or "") if "/compat/" not in (driver.libcuda or "") else None
+    if named:
+        return msgspec.structs.replace(driver, version=named[1]), "driver.libcuda"
+    if driver.kernel_module:
+        return msgspec.structs.replace(driver, version=driver.kernel_module), "driver.kernel_module"
+    return driver, "driver.version"
+
+
 class Stack:
     """A read-only view of a manifest; everything is computed once and on demand."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.driver: Driver = manifest.driver
+        self.driver, self.driver_address = _driver(manifest.driver)
+        """The driver, its version read off another fact where it is not stated, and the address of that fact."""
         self.gpus: tuple[Gpu, ...] = manifest.gpu
         self.frameworks: dict[str, Framework] = manifest.framework
         self.environ = manifest.environ

@@ -152,3 +152,9 @@ def test_a_linux_driver_in_wsl() -> None:
 def test_a_host_with_a_gpu_whose_container_sees_no_driver() -> None:
     stack = NO_DRIVER.replace("[capture.unobserved]", '[capture]\nsource = "import"\n[capture.unobserved]')
     assert only("container-without-gpu", stack + '[[gpu]]\nname = "NVIDIA A40"\n').severity == "error"
+
+
+def test_a_driver_older_than_the_listed_branches_has_a_cuda_too() -> None:
+    stack = '[driver]\nversion = "{}"\n[container]\nrequire = "cuda>=9.0"\n'
+    assert "CUDA 8.0" in only("image-requirement-unmet", stack.format("375.26")).message
+    assert not found("image-requirement-unmet", stack.format("384.81"))

@@ -301,3 +301,27 @@ CUDA_HOME = "/usr/local/cuda-{}/"
     assert "environ.CUDA_HOME" in {each.address for each in finding.evidence}
     assert [fix.trial["toolkit"][0]["version"] for fix in finding.fixes][:1] == ["12.4.131"]
     assert not found("toolkit-framework-mismatch", stack.format("12.4"))
+
+
+def test_a_paste_names_the_frameworks_own_copy_as_a_package() -> None:
+    stack = """
+[[library]]
+name = "nvjitlink"
+path = "/usr/local/cuda-12.1/lib64/libnvJitLink.so.12"
+used_by = ["torch"]
+[package.pip]
+torch = {{ version = "2.5.1" }}
+{} = {{}}
+[environ]
+LD_LIBRARY_PATH = "/usr/local/cuda-12.1/lib64"
+"""
+    finding = only("cuda-library-shadowed", stack.format("nvidia-nvjitlink-cu12"), partial=True)
+    assert finding.subject == "library.nvjitlink"
+    assert not found("cuda-library-shadowed", stack.format("nvidia-cublas-cu12"), partial=True)
+    assert not found("cuda-library-shadowed", stack.format("nvidia-nvjitlink-cu12"))
+
+
+def test_openmm_hands_the_driver_ptx_of_its_toolkit() -> None:
+    stack = '[driver]\ncuda = "11.2"\n[package.conda]\ncudatoolkit = {{ version = "{}" }}\nopenmm = {{}}\n'
+    assert only("cuda-ptx-too-new", stack.format("11.7.0")).severity == "warning"
+    assert not found("cuda-ptx-too-new", stack.format("11.2.2"))

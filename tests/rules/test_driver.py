@@ -192,3 +192,80 @@ def test_a_known_defect_only_where_its_conditions_hold() -> None:
     assert not [
         each for each in found("driver-known-bad", text.replace("B200", "H100")) if "66 days" in each.message
     ]
+
+
+@pytest.mark.parametrize(
+    ("fact", "address"),
+    [
+        ('kernel_module = "595.71.05"', "driver.kernel_module"),
+        ('libcuda = "/usr/lib/x86_64-linux-gnu/libcuda.so.595.71.05"', "driver.libcuda"),
+    ],
+)
+def test_the_drivers_version_may_be_known_from_another_fact_alone(fact: str, address: str) -> None:
+    text = f'[[gpu]]\nname = "NVIDIA GeForce GTX 1050"\n[driver]\n{fact}\n'
+    finding = only("driver-dropped-gpu", text)
+    assert finding.subject == address and "595.71.05" in finding.message
+    assert not found("driver-dropped-gpu", text.replace("595.71.05", "580.95.05"))
+    assert not found(
+        "driver-dropped-gpu", text.replace("libcuda.so.595.71.05", "libcuda.so.1.1").replace("595.", "580.")
+    )
+
+
+def test_a_libcuda_of_another_version_than_the_module() -> None:
+    text = '[driver]\nkernel_module = "550.90.07"\nlibcuda = "/usr/lib/libcuda.so.{}"\n'
+    assert found("driver-kernel-user-mismatch", text.format("550.107.02"))
+    assert not found("driver-kernel-user-mismatch", text.format("550.90.07"))
+
+
+def test_secure_boot_is_certain_only_with_a_driver_to_load() -> None:
+    boot = "[host]\nsecure_boot = true\n"
+    looked = '[capture]\nsource = "{}"\n[capture.unobserved]\n"driver.kernel_module" = "not loaded"\n'
+    live = looked.format("live") + boot
+    assert only("kernel-module-blocked", live + '[driver]\nversion = "550.54.14"\n').severity == "error"
+    assert not found("kernel-module-blocked", live)  # no GPU, no driver: any laptop
+    assert only("kernel-module-blocked", looked.format("import") + boot).severity == "warning"
+    loaded = '[driver]\nversion = "550.54.14"\nkernel_module = "550.54.14"\n'
+    assert not found("kernel-module-blocked", boot + loaded)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "switched"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 8, True),
+        ("NVIDIA H100 80GB HBM3", 8, True),
+        ("NVIDIA H200", 8, True),
+        ("NVIDIA A100-SXM4-40GB", 4, False),  # a board of four has no switch
+        ("NVIDIA H200 NVL", 8, False),
+        ("NVIDIA H100 PCIe", 8, False),
+    ],
+)
+def test_a_board_with_nvswitches_needs_a_fabric_manager(name: str, count: int, switched: bool) -> None:
+    text = f'[driver]\nfabric_manager = ""\n[[gpu]]\nname = "{name}"\ncount = {count}\n'
+    assert bool(found("fabric-manager-mismatch", text)) is switched
+    assert not found("fabric-manager-mismatch", text.replace('fabric_manager = ""', 'version = "570.86.15"'))
+
+
+def test_a_cuda_beyond_the_drivers_branch_is_a_compat_libcudas() -> None:
+    text = '[driver]\nversion = "580.126.09"\ncuda = "{}"\n[[gpu]]\nname = "{}"\n'
+    assert found("compat-libcuda-unsupported", text.format("13.1", "NVIDIA GeForce RTX 5090"))
+    assert not found("compat-libcuda-unsupported", text.format("13.0", "NVIDIA GeForce RTX 5090"))
+    assert not found("compat-libcuda-unsupported", text.format("13.1", "NVIDIA H100 PCIe"))
+
+
+def test_a_stubs_folder_on_the_search_path() -> None:
+    path = '[environ]\nLD_LIBRARY_PATH = "/opt/cuda/lib64/stubs:/opt/cuda/lib64"\n'
+    finding = only("libcuda-stub-loaded", path)
+    assert (finding.severity, finding.subject) == ("warning", "environ.LD_LIBRARY_PATH")
+    assert finding.fixes[0].trial["environ.LD_LIBRARY_PATH"] == "/opt/cuda/lib64"
+    real = '[driver]\nlibcuda = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.54.14"\n'
+    assert not found("libcuda-stub-loaded", real + path)
+    assert not found("libcuda-stub-loaded", path.replace("/stubs", ""))
+
+
+def test_the_cuda_of_an_images_tag_is_what_it_needs() -> None:
+    text = '[driver]\nversion = "470.57.02"\n[container]\nimage = "{}"\n'
+    for image in ("nvidia/cuda:12.4.1-devel-ubuntu22.04", "pytorch/pytorch:2.4.0-cuda12.4-cudnn9-runtime"):
+        finding = only("driver-too-old-for-cuda", text.format(image))
+        assert finding.severity == "warning" and "12.4" in finding.message
+    assert not found("driver-too-old-for-cuda", text.format("nvidia/cuda:11.8.0-base-ubuntu22.04"))
+    assert not found("driver-too-old-for-cuda", text.format("ubuntu:24.04"))

@@ -116,3 +116,10 @@ def test_locked_memory_matters_where_rdma_is():
     assert "8192" in finding.message
     assert said("memory-lock-small", text.format(-1, "ib0")) == []
     assert said("memory-lock-small", text.format(8192, "eth0")) == []
+
+
+def test_a_paste_that_states_a_small_memory_lock_does_so_for_a_reason() -> None:
+    stack = "[host]\nmemlock_kib = {}\n"
+    assert said("memory-lock-small", stack.format(64), "import")
+    assert not said("memory-lock-small", stack.format(64))
+    assert not said("memory-lock-small", stack.format(-1), "import")

@@ -306,3 +306,34 @@ def test_a_known_defect_of_one_build_does_not_touch_the_other():
     assert finding.severity == "warning"
     assert finding.fixes[0].to == ">=1.8.1"
     assert said("framework-known-bad", bad.format("11.1")) == []
+
+
+def test_the_cuda_of_an_extension_that_links_against_torch() -> None:
+    stack = '[framework.torch]\ncuda = "{}"\n[framework.{}]\ncuda = "{}"\n'
+    assert one("extension-abi-mismatch", stack.format("11.8", "mmcv-full", "10.1")).severity == "error"
+    assert not said("extension-abi-mismatch", stack.format("11.8", "mmcv-full", "11.6"))
+    # These compare the CUDA themselves: another minor is refused by some of their releases.
+    assert one("extension-abi-mismatch", stack.format("10.1", "torch-scatter", "10.2")).severity == "warning"
+    assert not said("extension-abi-mismatch", stack.format("10.2", "torch-scatter", "10.2"))
+    assert not said("extension-abi-mismatch", stack.format("11.8", "ctranslate2", "12"))
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "fits"),
+    [("1.5.1", "10.1", False), ("1.5.1", "10.2", True), ("1.10.0", "11.7", True), ("1.4.0", "10.1", True)],
+)
+def test_old_onnxruntime_and_the_cuda_whose_names_it_asks_for(version: str, cuda: str, fits: bool) -> None:
+    stack = f'[[toolkit]]\nversion = "{cuda}"\n[package.pip]\nonnxruntime-gpu = {{ version = "{version}" }}\n'
+    assert bool(said("framework-cuda-mismatch", stack)) is not fits
+
+
+def test_onnxruntime_of_which_only_the_cuda_is_known() -> None:
+    stack = '[framework.onnxruntime]\ncuda = "12"\n[[toolkit]]\nversion = "{}"\nactive = true\n'
+    assert said("framework-cuda-mismatch", stack.format("13.1"))
+    assert not said("framework-cuda-mismatch", stack.format("12.4"))
+
+
+def test_a_paste_may_name_its_cuda_by_nvcc_alone() -> None:
+    stack = '[compiler]\nnvcc = "10.2.89"\n[package.pip]\ntensorflow = { version = "2.1.0" }\n'
+    assert one("framework-cuda-mismatch", stack, "import").subject == "compiler.nvcc"
+    assert not said("framework-cuda-mismatch", stack.replace("10.2.89", "10.1.243"), "import")

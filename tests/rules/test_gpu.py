@@ -213,3 +213,32 @@ pytorch = {{ version = "2.6.0", build = "{}", channel = "{}" }}
 """
     assert not found("gpu-arch-not-in-build", stack.format("cuda128_mkl_py311_h1_300", "conda-forge"))
     assert found("gpu-arch-not-in-build", stack.format("py3.11_cuda12.4_cudnn9.1.0_0", "pytorch"))
+
+
+@pytest.mark.parametrize("name", ["RTX4090", "rtx 4090", "NVIDIA GeForce RTX 4090 Laptop GPU"])
+def test_a_gpus_name_as_people_write_it(name: str) -> None:
+    stack = f'[[gpu]]\nname = "{name}"\n[[toolkit]]\nversion = "11.3"\n'
+    assert "sm_89" in only("toolkit-gpu-unsupported", stack).message
+
+
+def test_a_paste_that_states_the_cuda_of_torch_and_not_the_release() -> None:
+    stack = '[[gpu]]\nname = "{}"\n[framework.torch]\ncuda = "{}"\n'
+    assert found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.8"), partial=True)
+    # Some release for 12.8 has Volta, and none before it is left out.
+    assert not found("gpu-arch-not-in-build", stack.format("Tesla V100-SXM2-16GB", "12.8"), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.6"), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.8"))
+
+
+def test_an_extension_without_a_version_has_what_all_its_listed_releases_have() -> None:
+    stack = '[[gpu]]\nname = "{}"\n[package.pip]\nflash-attn = {{}}\n'
+    assert found("gpu-arch-not-in-build", stack.format("2080Ti"), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("2080Ti"))
+    assert not found("gpu-arch-not-in-build", stack.format("NVIDIA A100-SXM4-40GB"), partial=True)
+
+
+def test_a_paste_with_the_variable_that_hides_all_gpus() -> None:
+    stack = '[environ]\nCUDA_VISIBLE_DEVICES = "{}"\n'
+    assert found("gpu-hidden", stack.format("-1"), partial=True)
+    assert not found("gpu-hidden", stack.format("0"), partial=True)
+    assert not found("gpu-hidden", stack.format("-1"))
