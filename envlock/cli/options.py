@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -103,24 +104,21 @@ def manifest_or_live(
 @contextlib.contextmanager
 def lines(path: str | None) -> Iterator[Iterable[str] | None]:
     """Open a log as a stream of bounded lines ("-" is standard input); None where no log is given."""
-    from envlock.compare.symptoms import lines_of
+    from envlock.compare.logs import lines_of
     from envlock.errors import EnvlockError
 
     if path is None:
         yield None
         return
     try:
-        stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 - closed below
+        # Descriptor 0 stays open: it is the caller's.
+        stream = open(0 if path == "-" else path, "rb", closefd=path != "-")  # noqa: SIM115 - text closes it
     except OSError as error:
         raise EnvlockError(f"cannot read {path}: {error.strerror or error}") from None
-    text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
-    try:
+    # Windows PowerShell writes UTF-16 where it redirects.
+    wide = stream.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with io.TextIOWrapper(stream, encoding="utf-16" if wide else "utf-8", errors="replace") as text:
         yield lines_of(text)
-    finally:
-        if path == "-":
-            text.detach()
-        else:
-            text.close()
 
 
 IMAGE = click.option(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from envlock.compare.logs import blocks, excerpt
 from envlock.compare.symptoms import _import_names, _project_address, literals_of, projects_by_import
 from envlock.manifest.address import covers, facts
 from envlock.rules.engine import all_rules, run
@@ -17,14 +17,8 @@ if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix, Row
     from envlock.matrix.patterns import Match
 
-EXCERPT = 200
-"""Characters of a log's line that are kept to show it."""
-
 SHORTEST = 8
 """Characters that the error text of a breakage has to exceed: less would be found in any log."""
-
-BLOCK = 512
-"""Lines that are looked at together; each is at most ``symptoms.LINE_LIMIT`` characters."""
 
 KINDS_KEPT = 64
 """Different known errors of one log that are kept; more is no log."""
@@ -42,6 +36,8 @@ class Symptom(NamedTuple):
     addresses: tuple[str, ...]
     source: str
     times: int = 1
+    follows: bool = False
+    """Whether it only tells of a failure elsewhere: another rank's, a worker's."""
 
 
 class Pointed(NamedTuple):
@@ -110,7 +106,11 @@ def explain(lines: Iterable[str], matrix: Matrix, manifest: Manifest | None = No
 
 
 def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int]:
-    """Return the known errors of a log in the order of their first line, and how many lines it has."""
+    """Return the known errors of a log and how many lines it has.
+
+    In the order of their first line; those that only follow from another error come last, wherever they stand:
+    the ranks of a job write into one log as they come.
+    """
     from envlock.matrix.patterns import match_line
 
     projects = projects_by_import(_import_names(matrix))
@@ -122,15 +122,15 @@ def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int
         count = number
         if line is None:
             continue
-        hits = [_of_error(match, projects) for match in match_line(matrix, line)]
-        hits += [hit for error, hit in breakages.items() if error in line]
-        for hit in hits:
+        hits = [(_of_error(match, projects), match.start) for match in match_line(matrix, line)]
+        hits += [(hit, line.index(error)) for error, hit in breakages.items() if error in line]
+        for hit, start in hits:
             key = (hit.meaning, hit.source, *hit.addresses)
             if key in found:
                 found[key] = found[key]._replace(times=found[key].times + 1)
             elif len(found) < KINDS_KEPT:
-                found[key] = hit._replace(line=number, text=line.strip()[:EXCERPT])
-    return tuple(found.values()), count
+                found[key] = hit._replace(line=number, text=excerpt(line, start))
+    return tuple(sorted(found.values(), key=lambda each: each.follows)), count
 
 
 def _suspect(lines: Iterable[str], literals: Sequence[str]) -> Iterator[tuple[int, str | None]]:
@@ -138,23 +138,19 @@ def _suspect(lines: Iterable[str], literals: Sequence[str]) -> Iterator[tuple[in
 
     A long log says nothing of note for megabytes: a literal is sought in a block at a time, not in every line.
     """
-    number = 0
-    rest = iter(lines)
-    while block := list(islice(rest, BLOCK)):
-        text = "".join(block)
+    for block in blocks(lines):
+        text = "\n".join(line for _, line in block)
         here = [literal for literal in literals if literal in text]
         if here:
-            for place, line in enumerate(block, number + 1):
-                if any(literal in line for literal in here):
-                    yield place, line
-        number += len(block)
-        yield number, None
+            yield from ((number, line) for number, line in block if any(literal in line for literal in here))
+        yield block[-1][0], None
 
 
 def _of_error(match: Match, projects: Mapping[str, str]) -> Symptom:
     row = match.row
     addresses = tuple(_project_address(address, projects) for address in match.addresses)
-    return Symptom(0, "", row.get("meaning", ""), tuple(row.get("rules", ())), addresses, row["source"])
+    return Symptom(0, "", row.get("meaning", ""), tuple(row.get("rules", ())), addresses, row["source"],
+                   follows=row.get("follows", False))  # fmt: skip
 
 
 def _breakages(matrix: Matrix) -> dict[str, Symptom]:

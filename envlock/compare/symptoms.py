@@ -1,7 +1,7 @@
 """What an error text points to: known error patterns, and the names, versions and paths that it mentions.
 
-A log is read in a stream, line by line, in bounded memory; nothing of it is kept but counts and a few
-short excerpts.
+A log is read in a stream, in bounded memory; nothing of it is kept but counts and a few short excerpts. An error that
+only follows from another (a rank that waits in vain for one that failed) speaks where no other error is known.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple
+
+from envlock.compare.logs import blocks, excerpt
 
 if TYPE_CHECKING:
     from envlock.compare.model import Change
     from envlock.matrix.loader import Matrix, Row
-
-LINE_LIMIT = 4000
-"""Characters of a line that are looked at: enough for a linker's line, little for a hostile one."""
+    from envlock.matrix.patterns import Match
 
 _TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-BLOCK = 2048
-"""Lines that are searched at a time."""
-
 MENTIONS = 20
 """Times that a name counts at most."""
 
 _TAIL = 400
 """Lines at the end of a log that weigh more: a traceback is the last thing that a job says."""
+
+
+FOLLOWERS_KEPT = 64
+"""Errors that only follow from another one, of those that are kept until it is known that there is no other."""
 
 
 class Pointer(NamedTuple):
@@ -52,17 +52,6 @@ class Symptoms:
     lines: int = 0
 
 
-def lines_of(stream: TextIO) -> Iterator[str]:
-    """Yield a stream's lines, each cut at a bound, so that a log without line ends costs no memory."""
-    while True:
-        line = stream.readline(LINE_LIMIT)
-        if not line:
-            return
-        yield line
-        while line and not line.endswith("\n"):
-            line = stream.readline(1 << 16)
-
-
 def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matrix) -> Symptoms:
     """Read a log and say what it points to, among the known errors and among these changes."""
     from envlock.matrix.patterns import match_line
@@ -75,40 +64,37 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
     literals = {each for row in matrix.rows("errors", "error") for each in literals_of(row)}
     literals.update(error for error, _ in breakages)
     found = Symptoms()
+    followers: list[tuple[Match, str]] = []
     tail: deque[str] = deque(maxlen=_TAIL)
     for block in blocks(lines):
-        found.lines += len(block)
-        tail.extend(block)
-        whole = "".join(block)
+        found.lines = block[-1][0]
+        tail.extend(text for _, text in block)
+        whole = "\n".join(text for _, text in block)
         here = [literal for literal in literals if literal in whole]
-        for text in block if here else ():
+        for _, text in block if here else ():
             if not any(literal in text for literal in here):
                 continue
-            excerpt = text.strip()[:200]
             for match in match_line(matrix, text):
-                for rule in match.row.get("rules", ()):
-                    found.rules.setdefault(rule, excerpt)
-                for place, address in enumerate(match.addresses):
-                    _point(found, _project_address(address, projects), Pointer(excerpt, place))
+                if not match.row.get("follows"):
+                    _match(found, match, excerpt(text, match.start), projects)
+                elif len(followers) < FOLLOWERS_KEPT:
+                    followers.append((match, excerpt(text, match.start)))
             for error, addresses in breakages:
                 if error in text:
-                    found.rules.setdefault("known-breakage", excerpt)
+                    shown = excerpt(text, text.index(error))
+                    found.rules.setdefault("known-breakage", shown)
                     for place, address in enumerate(addresses):
-                        _point(found, address, Pointer(excerpt, place))
+                        _point(found, address, Pointer(shown, place))
         # What a long log says over and over is counted once a block: it is named, and that is all.
         for address in _touched(whole, names):
             found.mentions[address] = min(found.mentions.get(address, 0) + 1, MENTIONS)
+    if not found.rules and not found.addresses:
+        for match, shown in followers:
+            _match(found, match, shown, projects)
     for text in tail:
         for address in _touched(text, names):
             found.mentions[address] = min(found.mentions.get(address, 0) + 3, 3 * MENTIONS)
     return found
-
-
-def blocks(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Yield lines in blocks, each line cut at the limit: a long log says nothing of note for megabytes."""
-    rest = iter(lines)
-    while block := [line[:LINE_LIMIT] for line in islice(rest, BLOCK)]:
-        yield block
 
 
 def literals_of(row: Row) -> list[str]:
@@ -123,6 +109,13 @@ def projects_by_import(imports: Mapping[str, list[str]]) -> dict[str, str]:
         for name in modules:
             projects.setdefault(name, project)
     return projects
+
+
+def _match(found: Symptoms, match: Match, shown: str, projects: Mapping[str, str]) -> None:
+    for rule in match.row.get("rules", ()):
+        found.rules.setdefault(rule, shown)
+    for place, address in enumerate(match.addresses):
+        _point(found, _project_address(address, projects), Pointer(shown, place))
 
 
 def _point(found: Symptoms, address: str, pointer: Pointer) -> None:

@@ -24,6 +24,8 @@ class Match(NamedTuple):
     """What the line names: module, soname, library, path, version, symbol; only those that it does name."""
     addresses: tuple[str, ...]
     """The row's addresses with the line's own names in them, the likeliest first."""
+    start: int = 0
+    """Where in the line it begins."""
 
 
 class _Same:
@@ -51,7 +53,7 @@ def match_line(matrix: Matrix, line: str) -> list[Match]:
             found = re.search(row["pattern"], line)
             if found:
                 groups = {name: text for name, text in found.groupdict().items() if text}
-                matches.append(Match(row, groups, _addresses(row, groups)))
+                matches.append(Match(row, groups, _addresses(row, groups), found.start()))
     return matches
 
 

@@ -35,6 +35,14 @@ def test_a_log_alone_says_what_it_points_to(log):
     assert "driver-too-old-for-cuda  A CUDA runtime needs a driver" in done.stdout
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_log_of_windows_is_read_however_it_is_encoded(tmp_path, encoding):
+    path = tmp_path / "train.log"
+    path.write_bytes(f"epoch 0\r\n{TOO_OLD}\r\n".encode(encoding))
+    done = run("explain", "--log", path)
+    assert "1 known error in 2 lines" in done.stdout and f'line 2: "{TOO_OLD}"' in done.stdout
+
+
 def test_with_a_stack_the_confirmed_cause_comes_first_with_its_fix(log):
     done = run("explain", "--log", log, EXAMPLES / "old-driver.toml")
     assert done.returncode == 1

@@ -4,8 +4,9 @@ import io
 
 import pytest
 
-from envlock.compare.explain import BLOCK, explain, lacking, read
-from envlock.compare.symptoms import lines_of
+from envlock.compare.explain import explain, lacking, read
+from envlock.compare.logs import BLOCK, lines_of
+from envlock.compare.symptoms import read_symptoms
 from envlock.manifest.read import loads
 from envlock.matrix.loader import load
 
@@ -114,3 +115,39 @@ def test_a_log_that_says_nothing_known(matrix):
     result = explain(["all is well\n"], matrix, loads(OLD_DRIVER))
     assert result.symptoms == () and result.confirmed == ()
     assert result.verdict == "unknown"
+
+
+TIMEOUT = "[rank0]:[E1128 ProcessGroupNCCL.cpp:632] remote process exited or there was a network error, NCCL version 2.27.5\n"
+WAYS = {
+    "ranks": "[rank3]: RuntimeError: {}",
+    "slurm": "17: 2026-11-28 10:00:00,123 - train - ERROR - {}",
+    "torchrun": "[default3]:RuntimeError: {}",
+    "ray": "\x1b[36m(RayWorkerWrapper pid=4711, ip=10.0.0.7)\x1b[0m RuntimeError: {}",
+    "windows": "RuntimeError: {}\r",
+    "colours": "\x1b[1;31mRuntimeError\x1b[0m: \x1b[33m{}\x1b[0m",
+    "json": '{{"level": "error", "msg": "Traceback (most recent call last):\\n  File \\"t.py\\"\\nRuntimeError: {}\\n"}}',
+    "docker": '{{"log":"RuntimeError: {}\\n","stream":"stderr","time":"2026-11-28T10:00:00.1Z"}}',
+    "progress": "Epoch 1: 10%|#| 1/10 [00:01<00:02]\x1b[A" * 200 + "RuntimeError: {}",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_first_error_is_the_one_that_the_others_follow_from_however_the_log_is_written(matrix, way):
+    line = WAYS[way].format(NO_KERNEL.strip()) + "\n"
+    result = explain([TIMEOUT, line, TIMEOUT], matrix, loads(OLD_DRIVER))
+    first, second = result.symptoms
+    assert (first.line, first.rules) == (2, ("gpu-arch-not-in-build",))
+    assert "no kernel image" in first.text and "\x1b" not in first.text
+    assert (second.line, second.times, second.follows) == (1, 2, True)
+    assert rules(result.pointed)[0] == "gpu-arch-not-in-build"
+
+
+def test_an_error_that_follows_from_another_is_all_that_a_log_may_hold(matrix):
+    (symptom,), _ = read([TIMEOUT], matrix)
+    assert symptom.follows and "nodes-differ" in symptom.rules
+
+
+def test_for_a_difference_an_error_speaks_that_follows_from_no_other(matrix):
+    found = read_symptoms([TIMEOUT, NO_KERNEL], (), matrix)
+    assert list(found.rules) == ["gpu-arch-not-in-build"] and "host.interfaces" not in found.addresses
+    assert "nodes-differ" in read_symptoms([TIMEOUT], (), matrix).rules
