@@ -21,6 +21,7 @@ __all__ = [
     "from_observation",
     "from_report",
     "load",
+    "preflight",
     "verify",
     "which",
 ]
@@ -28,8 +29,10 @@ __all__ = [
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Iterable, Sequence
+    from typing import Literal
 
     from envlock.compare.engine import Difference
+    from envlock.fleet.preflight import Outcome
     from envlock.locks.policy import Verification
     from envlock.manifest.model import Manifest
     from envlock.probe.libraries import Which
@@ -120,6 +123,19 @@ def verify(lock: Manifest, current: Manifest, *, matrix: Sequence[str] = ()) -> 
     from envlock.matrix.loader import load as load_matrix
 
     return run(lock, current, load_matrix(matrix))
+
+
+def preflight(*, on_difference: Literal["stop", "warn"] = "stop", timeout: float = 120.0) -> Outcome:
+    """Say on every rank of a job whether all ranks run the same stack; call it on all of them, before training.
+
+    The ranks compare digests over what is there already: a process group of torch, mpi4py, or what torchrun, an MPI
+    launcher or a Slurm step have set in the environment; a process on its own is always fine. Raises
+    StacksDifferError, with the same text on all ranks, which names the odd one out, and PreflightError where the
+    stacks could not be compared within ``timeout`` seconds; with ``on_difference="warn"`` both are warnings.
+    """
+    from envlock.fleet.preflight import preflight as run
+
+    return run(on_difference=on_difference, timeout=timeout)
 
 
 def which(

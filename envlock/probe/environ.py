@@ -73,9 +73,13 @@ def is_recorded(name: str) -> bool:
     upper = name.upper()
     if not re.match(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z", name):
         return False
-    if upper in _NOISE or upper.startswith(_LAUNCHERS) or ("_" + upper).endswith(_OF_ONE_PROCESS):
-        return False
-    return upper in NAMES or upper.startswith(PREFIXES)
+    return (upper in NAMES or upper.startswith(PREFIXES)) and not is_of_one_process(name)
+
+
+def is_of_one_process(name: str) -> bool:
+    """Tell whether a variable is one process's alone: its rank, port, session, or what its launcher tells it."""
+    upper = name.upper()
+    return upper in _NOISE or upper.startswith(_LAUNCHERS) or ("_" + upper).endswith(_OF_ONE_PROCESS)
 
 
 def clean_value(name: str, text: str, home: str) -> str:

@@ -38,7 +38,12 @@ def groups(grouping: Grouping, style: Style, *, everything: bool = False) -> str
 def _group(place: int, group: Group, grouping: Grouping, style: Style, everything: bool) -> list[str]:
     names = story.members(group.members, len(group.members) if everything else MEMBERS_SHOWN)
     title = style.paint(story.group_title(group, grouping), "bold")
-    lines = [f"{place}. {title}: {safe(names)}"]
+    return [f"{place}. {title}: {safe(names)}", *body(group, style, everything=everything)]
+
+
+def body(group: Group, style: Style, *, everything: bool) -> list[str]:
+    """Render what sets a group apart: its findings with their causes, its differences, what was not compared."""
+    lines: list[str] = []
     shown = len(group.findings) if everything else FINDINGS_SHOWN
     for cause, finding in story.explained(group)[:shown]:
         severity = finding.severity or "error"

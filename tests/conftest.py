@@ -1,0 +1,18 @@
+"""What several test modules share because it is dear to make."""
+
+import subprocess
+
+import pytest
+
+from tests.packages_support import pip, virtualenv
+
+
+@pytest.fixture(scope="session")
+def cpu_torch(tmp_path_factory):
+    """A virtual environment with the CPU wheel of torch and numpy; nothing may be installed into it."""
+    prefix = virtualenv(tmp_path_factory.mktemp("cpu-torch") / "venv")
+    try:
+        pip(prefix, "install", "-q", "torch==2.13.0", "numpy")
+    except subprocess.CalledProcessError:
+        pytest.skip("torch 2.13.0 cannot be installed here")
+    return prefix
