@@ -27,7 +27,7 @@ _LINK = re.compile(r"https://[^\s<>\"'`)\]]+")
 
 def render(story: Story, source: Source | None) -> str:
     """Render a check or a verify as a SARIF log."""
-    from envlock import __version__
+    from envlock._version import __version__
 
     problems = of_story(story, source)[:RESULTS_LIMIT]
     names = list(dict.fromkeys(problem.rule for problem in problems))
