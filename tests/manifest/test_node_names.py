@@ -1,0 +1,75 @@
+"""Node names are folded as Slurm folds them, and nothing is lost or made up on the way."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envlock.manifest.node_names import fold
+
+
+def expand(text):
+    """Unfold a host list, by a reading of its own."""
+    names = []
+    for part in re.findall(r"[^,\[]*(?:\[[^\]]*\])?[^,\[]*", text):
+        if not part:
+            continue
+        found = re.fullmatch(r"([^\[]*)\[([^\]]*)\]([^\[]*)", part)
+        if not found:
+            names.append(part)
+            continue
+        for piece in found[2].split(","):
+            first, _, last = piece.partition("-")
+            names += [
+                f"{found[1]}{number:0{len(first)}}{found[3]}"
+                for number in range(int(first), int(last or first) + 1)
+            ]
+    return names
+
+
+@pytest.mark.parametrize(
+    ("names", "folded"),
+    [
+        (["node001", "node002", "node003", "node040"], "node[001-003,040]"),
+        (["node17"], "node17"),
+        (["n9", "n10", "n11", "n8"], "n[8-11]"),
+        (["n08", "n09", "n10"], "n[08-10]"),
+        (["n1", "n01"], "n[1,01]"),
+        (["a1-ib", "a2-ib", "b7", "login"], "a[1-2]-ib,b7,login"),
+        (["rack1-node3", "rack1-node4", "rack2-node3"], "rack1-node[3-4],rack2-node3"),
+        ([], ""),
+    ],
+)
+def test_as_scontrol_show_hostlist_does(names, folded):
+    assert fold(names) == folded
+
+
+NAMES = st.sets(
+    st.builds(
+        lambda prefix, number, width, suffix: f"{prefix}{number:0{width}}{suffix}",
+        st.sampled_from(["n", "node-", "gpu", "r1n"]),
+        st.integers(0, 120),
+        st.integers(1, 4),
+        st.sampled_from(["", "-ib", ".hpc"]),
+    )
+    | st.sampled_from(["login", "head", "dgx"]),
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_unfolded_it_is_the_same_names(names):
+    unfolded = expand(fold(names))
+    assert sorted(unfolded) == sorted(names)
+
+
+@settings(deadline=None)
+@given(NAMES, st.integers(1, 5))
+def test_what_is_not_named_is_counted(names, parts):
+    said = fold(names, parts)
+    shown, _, more = said.partition(" and ")
+    left = int(more.split()[0].replace(",", "")) if more else 0
+    assert len(expand(shown)) + left == len(names)
+    assert set(expand(shown)) <= names
