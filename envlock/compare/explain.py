@@ -268,6 +268,8 @@ _OF_RULE = {
 def lacking(rule: str, manifest: Manifest) -> tuple[str, ...]:
     """Return the addresses of facts that a rule would need and that a stack neither has nor knows to be absent."""
     layers = {each.name: each.layer for each in all_rules()}
+    if layers.get(rule) == "fleet":
+        return ("the other nodes (envlock fleet diff)",)
     needs = _OF_RULE.get(rule) or _OF_LAYER.get(layers.get(rule, ""), ())
     have = facts(manifest)
     have.update((f"requires.{name}", True) for name in manifest.requires)

@@ -51,10 +51,10 @@ def render(story: Story, source: Source | None) -> str:
 
 
 def _rules(story: Story, problems: tuple[Problem, ...]) -> Iterator[Case]:
-    """Yield every rule in its order: broken, not judged, or kept."""
-    from envlock.rules.engine import all_rules
+    """Yield every rule of one stack in its order: broken, not judged, or kept."""
+    from envlock.rules.engine import stack_rules
 
-    for rule in all_rules():
+    for rule in stack_rules():
         own = [problem for problem in problems if problem.rule == rule.name]
         needs = "; ".join(safe(each.needs) for each in story.unknown if each.rule == rule.name)
         yield _sorted_out(f"envlock.{rule.layer}", rule.name, own, needs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
 
 Check = Callable[[Stack, Any], Iterator["Finding | Unknown"]]
+FleetCheck = Callable[[Sequence["Kind"], Any], Iterator["Finding | Unknown"]]
 
 MODULES = ("driver", "cuda", "gpu", "cudnn", "nccl", "framework", "package", "python", "os", "container",
-           "environment")  # fmt: skip
+           "environment", "fleet")  # fmt: skip
 """The modules of this folder that hold rules, one a layer."""
 
 FIX_TRIALS = 24
 """Fixes tried on paper at most in one check: each is a run of all rules."""
+
+
+class Kind(NamedTuple):
+    """Nodes of one fleet that hold the same stack."""
+
+    names: tuple[str, ...]
+    stack: Stack
 
 
 class Rule(NamedTuple):
@@ -36,6 +44,20 @@ class Rule(NamedTuple):
     layer: str
     severity: Severity
     check: Check
+
+    @property
+    def explanation(self) -> str:
+        """Return the docstring: what it means, how it shows, how to fix it, source."""
+        return inspect.getdoc(self.check) or ""
+
+
+class FleetRule(NamedTuple):
+    """A rule about many machines at once; one stack alone breaks none."""
+
+    name: str
+    layer: str
+    severity: Severity
+    check: FleetCheck
 
     @property
     def explanation(self) -> str:
@@ -56,17 +78,32 @@ def rule(name: str, layer: str, severity: Severity = "error") -> Callable[[Check
     return make
 
 
+def fleet_rule(name: str, severity: Severity = "error") -> Callable[[FleetCheck], FleetRule]:
+    """Make a function of many machines a rule."""
+
+    def make(check: FleetCheck) -> FleetRule:
+        return FleetRule(name, "fleet", severity, check)
+
+    return make
+
+
 @lru_cache(maxsize=1)
-def all_rules() -> tuple[Rule, ...]:
+def all_rules() -> tuple[Rule | FleetRule, ...]:
     """Return every rule, layer by layer, in the order of its module."""
-    rules: list[Rule] = []
+    rules: list[Rule | FleetRule] = []
     for module in MODULES:
         names = vars(importlib.import_module(f"envlock.rules.{module}"))
-        rules += [value for value in names.values() if isinstance(value, Rule)]
+        rules += [value for value in names.values() if isinstance(value, (Rule, FleetRule))]
     return tuple(rules)
 
 
-def find_rule(name: str) -> Rule:
+@lru_cache(maxsize=1)
+def stack_rules() -> tuple[Rule, ...]:
+    """Return the rules that judge one stack."""
+    return tuple(each for each in all_rules() if isinstance(each, Rule))
+
+
+def find_rule(name: str) -> Rule | FleetRule:
     """Return the rule of that name; raises UnknownRuleError naming the nearest ones."""
     rules = {each.name: each for each in all_rules()}
     if name in rules:
@@ -95,7 +132,7 @@ def _run(manifest: Manifest, matrix: Matrix) -> tuple[list[Finding], list[Unknow
     stack = Stack(manifest)
     findings: list[Finding] = []
     unknown: list[Unknown] = []
-    for each in all_rules():
+    for each in stack_rules():
         for outcome in each.check(stack, matrix):
             if isinstance(outcome, Unknown):
                 unknown.append(msgspec.structs.replace(outcome, rule=each.name))
@@ -105,7 +142,23 @@ def _run(manifest: Manifest, matrix: Matrix) -> tuple[list[Finding], list[Unknow
     return findings, unknown
 
 
-def _named(finding: Finding, by: Rule) -> Finding:
+def run_fleet(kinds: Sequence[Kind], matrix: Matrix) -> Result:
+    """Run the rules about many machines over the kinds of stack among them; findings come worst first."""
+    findings: list[Finding] = []
+    unknown: list[Unknown] = []
+    for each in all_rules():
+        if isinstance(each, FleetRule):
+            for outcome in each.check(kinds, matrix):
+                if isinstance(outcome, Unknown):
+                    unknown.append(msgspec.structs.replace(outcome, rule=each.name))
+                else:
+                    findings.append(_named(outcome, each))
+    # A rule yields in order of importance; a stable sort keeps that within one severity.
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity or "error"))
+    return Result(tuple(findings), tuple(unknown))
+
+
+def _named(finding: Finding, by: Rule | FleetRule) -> Finding:
     """Fill in what the rule's registration knows; a finding may state a severity of its own."""
     severity = finding.severity or by.severity
     return msgspec.structs.replace(finding, rule=by.name, severity=severity, layer=finding.layer or by.layer)
@@ -161,7 +214,8 @@ def identities(findings: Iterable[Finding]) -> set[tuple[str, str]]:
 
 def still_finds(stack: Stack, matrix: Matrix, finding: Finding) -> bool:
     """Tell whether a finding's own rule still finds it in a changed stack."""
-    return any(
+    found = find_rule(finding.rule)
+    return isinstance(found, Rule) and any(
         isinstance(outcome, Finding) and outcome.subject == finding.subject
-        for outcome in find_rule(finding.rule).check(stack, matrix)
+        for outcome in found.check(stack, matrix)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.manifest.versions import major, release, series
@@ -167,16 +167,45 @@ def _cuda_home(value: str, stack: Stack) -> Told | None:
     return None
 
 
-def _socket_interface(value: str, stack: Stack) -> Told | None:
-    """NCCL's syntax: prefixes, "=" for exact names, "^" for all but these; a comma-separated list."""
-    interfaces = stack.manifest.host.interfaces
-    if interfaces is None or not value.strip() or value.startswith("^"):
+def interfaces_named(value: str, interfaces: Iterable[str]) -> list[str] | None:
+    """Return the interfaces of a host that NCCL_SOCKET_IFNAME names; None where it excludes some and names none.
+
+    NCCL's syntax: prefixes, "=" for exact names, "^" for all but these; a comma-separated list.
+    """
+    if not value.strip() or value.startswith("^"):
         return None
     exact = value.startswith("=")
     wanted = [each.split(":")[0].strip() for each in value.lstrip("=").split(",") if each.strip()]
-    for each in wanted:
-        if any(name == each if exact else name.startswith(each) for name in interfaces):
-            return None
+    return [
+        name
+        for name in interfaces
+        if any(name == each if exact else name.startswith(each) for each in wanted)
+    ]
+
+
+def interface_in_use(environ: Mapping[str, str], interfaces: Iterable[str] | None) -> str | None:
+    """Return the first of a host's interfaces that NCCL or Gloo is told to use, "" where one of them finds none.
+
+    None where they are told nothing, or the interfaces are not known.
+    """
+    if interfaces is None:
+        return None
+    asked = (environ.get("NCCL_SOCKET_IFNAME", ""), "=" + environ.get("GLOO_SOCKET_IFNAME", ""))
+    found = [
+        named
+        for value in asked
+        if value.strip("=") and (named := interfaces_named(value, interfaces)) is not None
+    ]
+    if not found:
+        return None
+    return min(min(named) for named in found) if all(found) else ""
+
+
+def _socket_interface(value: str, stack: Stack) -> Told | None:
+    """The host has none of the interfaces that NCCL is told to use."""
+    interfaces = stack.manifest.host.interfaces
+    if interfaces is None or interfaces_named(value, interfaces) != []:
+        return None
     return Told(f"this host has {', '.join(interfaces) or 'none'}", (("host.interfaces", list(interfaces)),))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from envlock.reports import junit
 from envlock.reports.problems import Source
-from envlock.rules.engine import all_rules
+from envlock.rules.engine import stack_rules
 from tests.reports.ci_support import hostile_checks, line_with, many_drifts, source, verify_story
 from tests.reports.support import check_story
 
@@ -39,7 +39,7 @@ def test_a_match_is_a_passed_case_since_readers_take_an_empty_suite_for_an_error
 
 def test_a_check_has_a_case_for_every_rule():
     cases = suite(check_story(), source("old-driver"))
-    assert [name for _, name in cases] == [rule.name for rule in all_rules()]
+    assert [name for _, name in cases] == [rule.name for rule in stack_rules()]
     broken = [name for (_, name), case in cases.items() if case.find("failure") is not None]
     assert broken == ["driver-too-old-for-cuda"]
     assert "fix: install NVIDIA driver" in cases["envlock.driver", broken[0]].find("failure").text
