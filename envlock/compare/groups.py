@@ -56,13 +56,12 @@ class Grouping(msgspec.Struct, frozen=True):
         return len(self.groups[0].members) * 2 > sum(len(group.members) for group in self.groups)
 
 
-class _Bucket:
-    """Machines of one content while they are being grouped: the first one stands for all."""
+class Alike(msgspec.Struct):
+    """Machines of one content while they are being grouped: one manifest stands for all."""
 
-    def __init__(self, label: str, manifest: Manifest, key: tuple[str, ...]) -> None:
-        self.members = {label: manifest}
-        self.manifest = manifest
-        self.key = key
+    members: list[str]
+    manifest: Manifest
+    unobserved: list[Unseen]
 
 
 def group(machines: Sequence[tuple[str, Manifest]], matrix: Matrix) -> Grouping:
@@ -71,32 +70,42 @@ def group(machines: Sequence[tuple[str, Manifest]], matrix: Matrix) -> Grouping:
     The labels must differ from each other, and there must be at least one. The order of the machines has no
     influence. Only groups are compared, not machines, so a thousand equal nodes cost little more than one.
     """
-    buckets = _buckets(machines)
+    return group_alike(_buckets(machines), matrix)
+
+
+def group_alike(buckets: Sequence[Alike], matrix: Matrix) -> Grouping:
+    """Compare each group of equal machines with the largest; there must be at least one group."""
+    buckets = sorted(buckets, key=lambda bucket: (-len(bucket.members), min(bucket.members)))
     reference = _reference(buckets, matrix)
-    apart: dict[tuple[Change, ...], tuple[_Bucket, Difference]] = {}
+    apart: dict[tuple[Change, ...], tuple[Alike, Difference]] = {}
     for bucket in buckets:
         if bucket is reference:
             continue
         difference = compare(reference.manifest, bucket.manifest, matrix, bad="theirs")
         if not difference.changes:
             # What was not seen, and who installed a package, sets nobody apart.
-            reference.members.update(bucket.members)
+            _join(reference, bucket)
         elif (same := _changes_key(difference.changes)) in apart:
-            apart[same][0].members.update(bucket.members)
+            _join(apart[same][0], bucket)
         else:
             apart[same] = (bucket, difference)
     return _grouping(reference, list(apart.values()))
 
 
-def _buckets(machines: Iterable[tuple[str, Manifest]]) -> list[_Bucket]:
-    found: dict[tuple[str, ...], _Bucket] = {}
+def _join(bucket: Alike, other: Alike) -> None:
+    bucket.members += other.members
+    bucket.unobserved += other.unobserved
+
+
+def _buckets(machines: Iterable[tuple[str, Manifest]]) -> list[Alike]:
+    found: dict[tuple[str, ...], Alike] = {}
     for label, manifest in sorted(machines, key=lambda machine: machine[0]):
-        key = _content(manifest)
-        if key in found:
-            found[key].members[label] = manifest
-        else:
-            found[key] = _Bucket(label, manifest, key)
-    return sorted(found.values(), key=lambda bucket: (-len(bucket.members), bucket.key))
+        bucket = found.setdefault(_content(manifest), Alike([], manifest, []))
+        bucket.members.append(label)
+        bucket.unobserved += [
+            Unseen(address, reason, label) for address, reason in manifest.capture.unobserved.items()
+        ]
+    return list(found.values())
 
 
 def _content(manifest: Manifest) -> tuple[str, ...]:
@@ -106,14 +115,14 @@ def _content(manifest: Manifest) -> tuple[str, ...]:
     return (*digests(manifest).values(), _digest([rest, sorted(manifest.capture.unobserved)]))
 
 
-def _reference(buckets: Sequence[_Bucket], matrix: Matrix) -> _Bucket:
+def _reference(buckets: Sequence[Alike], matrix: Matrix) -> Alike:
     """Return the largest bucket; among equally large ones the one with the least wrong, then the least seen apart."""
     largest = [bucket for bucket in buckets if len(bucket.members) == len(buckets[0].members)]
     if len(largest) == 1:
         return largest[0]
     from envlock.rules.engine import run
 
-    def wrong(bucket: _Bucket) -> tuple[int, int, str]:
+    def wrong(bucket: Alike) -> tuple[int, int, str]:
         findings = run(bucket.manifest, matrix, try_fixes=False).findings
         weight = sum(_WEIGHT[finding.severity or "error"] for finding in findings)
         return (weight, len(bucket.manifest.capture.unobserved), min(bucket.members))
@@ -133,7 +142,7 @@ def _changes_key(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     )
 
 
-def _grouping(reference: _Bucket, apart: list[tuple[_Bucket, Difference]]) -> Grouping:
+def _grouping(reference: Alike, apart: list[tuple[Alike, Difference]]) -> Grouping:
     apart.sort(key=lambda pair: (-len(pair[0].members), min(pair[0].members)))
     owners = Counter(
         identity for _, difference in apart for identity in {_identity(f) for f in _findings(difference)}
@@ -173,7 +182,7 @@ def _own_causes(difference: Difference, own: Sequence[Finding]) -> tuple[Cause, 
     return tuple(cause for cause in difference.causes if cause.proven and cause.rule in rules)
 
 
-def _only_the_reference(apart: Sequence[tuple[_Bucket, Difference]]) -> tuple[Finding, ...]:
+def _only_the_reference(apart: Sequence[tuple[Alike, Difference]]) -> tuple[Finding, ...]:
     """Return what is wrong with the reference group and with no other."""
     if not apart:
         return ()
@@ -182,9 +191,5 @@ def _only_the_reference(apart: Sequence[tuple[_Bucket, Difference]]) -> tuple[Fi
     return tuple(finding for finding in mine if _identity(finding) not in elsewhere)
 
 
-def _unobserved(bucket: _Bucket) -> tuple[Unseen, ...]:
-    return tuple(
-        Unseen(address, reason, label)
-        for label, manifest in sorted(bucket.members.items())
-        for address, reason in sorted(manifest.capture.unobserved.items())
-    )
+def _unobserved(bucket: Alike) -> tuple[Unseen, ...]:
+    return tuple(sorted(bucket.unobserved, key=lambda each: (each.side, each.address)))

@@ -73,7 +73,7 @@ def _joined(runs: list[tuple[str, str, str, str, int]]) -> Iterator[tuple[str, s
     held: tuple[str, str, str, str, int] | None = None
     for run in runs:
         if held and held[2] and run[2] and held[:2] == run[:2]:
-            wider = len(run[2]) == len(held[3]) + 1 and not held[2].startswith("0")
+            wider = len(run[2]) == len(held[3]) + 1 and "0" not in (held[2][0], run[2][0])
             if wider and int(run[2]) == int(held[3]) + 1:
                 held = (*held[:3], run[3], held[4] + run[4])
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from envlock.reports import story
@@ -9,6 +10,7 @@ from envlock.reports.style import SEVERITY_COLOURS, safe, show
 
 if TYPE_CHECKING:
     from envlock.compare.groups import Group, Grouping
+    from envlock.compare.model import Change, Unseen
     from envlock.reports.story import Root
     from envlock.reports.style import Style
 
@@ -52,12 +54,20 @@ def body(group: Group, style: Style, *, everything: bool) -> list[str]:
         if cause:
             lines.append(f"     cause: {safe(cause.address)} (proven: put back, the finding is gone)")
     lines += _more(len(group.findings) - shown, "finding", style)
-    roots = story.roots(group.changes)
+    return lines + differences(group.changes, group.unobserved, style, everything=everything)
+
+
+def differences(
+    changes: Sequence[Change], unobserved: Iterable[Unseen], style: Style, *, everything: bool
+) -> list[str]:
+    """Say what sets a group apart, root changes first, and what of it could not be compared."""
+    lines: list[str] = []
+    roots = story.roots(changes)
     limit = len(roots) if everything else CHANGES_SHOWN
     for root in roots[:limit]:
         lines += _root(root, style, everything)
     lines += _more(len(roots) - limit, "difference", style)
-    for address, who in story.unseen_by(group.unobserved)[:CHANGES_SHOWN]:
+    for address, who in story.unseen_by(unobserved)[:CHANGES_SHOWN]:
         lines.append(style.paint(f"   not compared: {safe(address)} ({safe(story.members(who, 3))})", "dim"))
     return lines
 

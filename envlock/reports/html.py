@@ -1,7 +1,7 @@
 """Results as one self-contained HTML file: the answer, its chain of consequence, and the stack drawn in layers.
 
-Everything from outside passes through ``_text``; there is no attribute that holds outside text but
-``data-side``, which is escaped the same way. Anchors are built from the fixed keys of the layers.
+Everything from outside passes through ``escaped``; there is no attribute that holds outside text but
+``data-side`` and ``title``, which are escaped the same way. Anchors are built from the fixed keys of the layers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def page(story: Story) -> str:
         parts += ["<h2>What moved</h2>", _table(story.sides, rows, "Facts that differ")]
     tail = [*_findings(story), *_unseen(story), *_unknown(story)]
     parts += ['<div class="tail">', *tail, "</div>"] if tail else []
-    return _document(f"envlock {story.command}", story.title, story.lead, parts)
+    return document(f"envlock {story.command}", story.title, story.lead, parts)
 
 
 def groups(grouping: Grouping) -> str:
@@ -55,16 +55,17 @@ def groups(grouping: Grouping) -> str:
         if several
         else "Every fact that all of them could see is the same."
     )
-    parts = [_search()] if several else []
+    parts = [search_box()] if several else []
     for place, group in enumerate(grouping.groups, 1):
         parts += _group(place, group, grouping)
-    return _document("envlock diff", told.groups_title(grouping), lead, parts)
+    return document("envlock diff", told.groups_title(grouping), lead, parts)
 
 
 # ---- the document ------------------------------------------------------------------------------------
 
 
-def _document(command: str, title: str, lead: str, parts: Iterable[str]) -> str:
+def document(command: str, title: str, lead: str, parts: Iterable[str]) -> str:
+    """Return the whole page; the parts are HTML already."""
     body = "\n".join(parts)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -74,14 +75,14 @@ def _document(command: str, title: str, lead: str, parts: Iterable[str]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="color-scheme" content="light dark">
-<title>{_text(title)}</title>
+<title>{escaped(title)}</title>
 <style>{html_parts.STYLE}</style>
 </head>
 <body>
 <header>
-<p class="eyebrow">{_text(command)}</p>
-<h1>{_text(title)}</h1>
-<p class="lead">{_text(lead)}</p>
+<p class="eyebrow">{escaped(command)}</p>
+<h1>{escaped(title)}</h1>
+<p class="lead">{escaped(lead)}</p>
 </header>
 <main>
 {body}
@@ -93,25 +94,29 @@ def _document(command: str, title: str, lead: str, parts: Iterable[str]) -> str:
 """
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Return outside text fit to stand in HTML, in an element or a quoted attribute."""
     return escape(safe(text), quote=True)
 
 
-def _code(text: str) -> str:
-    return f"<code>{_text(text)}</code>"
+def coded(text: str) -> str:
+    """Return outside text as code."""
+    return f"<code>{escaped(text)}</code>"
 
 
-def _value(held: Any, *, stated: bool = True) -> str:
+def valued(held: Any, *, stated: bool = True) -> str:
+    """Return a fact's value in a few words."""
     missing = "not there" if stated else "not stated"
-    return f'<span class="gone">{missing}</span>' if held is None else _text(show(held, VALUE_LIMIT))
+    return f'<span class="gone">{missing}</span>' if held is None else escaped(show(held, VALUE_LIMIT))
 
 
-def _mark(kind: str, words: str) -> str:
-    return f'<span class="mark {kind}">{_text(words)}</span>'
+def marked(kind: str, words: str) -> str:
+    """Return a small label; its kind is a severity, "cause" or "maybe"."""
+    return f'<span class="mark {kind}">{escaped(words)}</span>'
 
 
-def _search() -> str:
+def search_box() -> str:
+    """Return the search for facts; the script shows it."""
     return (
         '<div class="search" hidden><label for="search">Search the facts</label>'
         '<input id="search" type="search" autocomplete="off" spellcheck="false" '
@@ -125,7 +130,7 @@ def _section(title: str, body: Sequence[str], *, paper: bool = False) -> list[st
     if not body:
         return []
     classes = "section paper" if paper else "section"
-    return [f'<details class="{classes}"><summary><h2>{_text(title)}</h2></summary>', *body, "</details>"]
+    return [f'<details class="{classes}"><summary><h2>{escaped(title)}</h2></summary>', *body, "</details>"]
 
 
 # ---- the answer --------------------------------------------------------------------------------------
@@ -145,23 +150,23 @@ def _answer(story: Story) -> Iterator[str]:
         yield f"{told.plural(len(others), 'other difference')} that may matter, the likeliest first</summary>"
         yield '<ol class="list">'
         for each in others:
-            moved = f"{_value(each.cause.before)} → {_value(each.cause.after)}"
-            yield f"<li>{_code(each.cause.address)} {moved} <span class='who'>{_text(each.cause.why)}</span></li>"
+            moved = f"{valued(each.cause.before)} → {valued(each.cause.after)}"
+            yield f"<li>{coded(each.cause.address)} {moved} <span class='who'>{escaped(each.cause.why)}</span></li>"
         yield "</ol></details>"
     if story.hint:
-        yield f'<div class="card"><p>{_text(story.hint[0])}: {_code(story.hint[1])}</p></div>'
+        yield f'<div class="card"><p>{escaped(story.hint[0])}: {coded(story.hint[1])}</p></div>'
 
 
 def _cause(each: Told, story: Story) -> Iterator[str]:
     cause = each.cause
-    mark = _mark("cause", "proven cause") if cause.proven else _mark("maybe", "maybe")
-    yield f'<section class="card{" proven" if cause.proven else ""}"><h3>{mark} {_code(cause.address)}</h3>'
+    mark = marked("cause", "proven cause") if cause.proven else marked("maybe", "maybe")
+    yield f'<section class="card{" proven" if cause.proven else ""}"><h3>{mark} {coded(cause.address)}</h3>'
     yield _moved(cause, story.sides)
     if each.finding is None:
-        yield f"<p>{_text(cause.why)}</p></section>"
+        yield f"<p>{escaped(cause.why)}</p></section>"
         return
     if not told.is_lead(each, story):
-        yield f"<p>{_text(each.finding.message)}</p>"
+        yield f"<p>{escaped(each.finding.message)}</p>"
     yield '<ol class="chain" aria-label="Chain of consequence">'
     yield from _chain(each, story)
     yield "</ol></section>"
@@ -170,7 +175,7 @@ def _cause(each: Told, story: Story) -> Iterator[str]:
 def _moved(cause: Cause, sides: Sequence[Side]) -> str:
     arrow = '<span class="arrow" aria-hidden="true">→</span> '
     cells = [
-        f'<span>{arrow if place else ""}<span class="who">{_text(side.name)}</span> <code>{_value(value)}</code></span>'
+        f'<span>{arrow if place else ""}<span class="who">{escaped(side.name)}</span> <code>{valued(value)}</code></span>'
         for place, (side, value) in enumerate(zip(sides, (cause.before, cause.after), strict=True))
     ]
     return f'<p class="moved">{" ".join(cells)}</p>'
@@ -189,8 +194,8 @@ def _chain(each: Told, story: Story) -> Iterator[str]:
             yield f"<li>{_link(link, cause)}</li>"
     rule = each.finding.rule
     yield (
-        f'<li class="end">{_mark(each.finding.severity or "error", each.finding.severity or "error")} '
-        f"{_text(each.finding.message)}<span class='who'>{_code(rule)}{_source(each.finding)}</span></li>"
+        f'<li class="end">{marked(each.finding.severity or "error", each.finding.severity or "error")} '
+        f"{escaped(each.finding.message)}<span class='who'>{coded(rule)}{_source(each.finding)}</span></li>"
     )
     if cause.proven:
         yield f'<li class="end proof">Put back on paper, this finding is gone: {_together(cause)}.</li>'
@@ -198,26 +203,26 @@ def _chain(each: Told, story: Story) -> Iterator[str]:
 
 def _together(cause: Cause) -> str:
     if len(cause.addresses) == 1:
-        return f"the rule was run again with the other side’s {_code(cause.address)}"
+        return f"the rule was run again with the other side’s {coded(cause.address)}"
     return f"the rule was run again with {len(cause.addresses)} facts of the other side"
 
 
 def _link(link: Link, cause: Cause) -> str:
     state = "differs too" if link.change is not None else "the same on both sides"
-    return f"meets {_jump(link.address)} <code>{_value(link.value)}</code> <span class='who'>{state}</span>"
+    return f"meets {_jump(link.address)} <code>{valued(link.value)}</code> <span class='who'>{state}</span>"
 
 
 def _jump(address: str) -> str:
     layer = told.layer_of(address)
-    return f'<a href="#layer-{layer.key}">{_code(address)}</a>' if layer else _code(address)
+    return f'<a href="#layer-{layer.key}">{coded(address)}</a>' if layer else coded(address)
 
 
 def _source(finding: Finding) -> str:
     if not finding.source:
         return ""
     if _LINK.match(finding.source):
-        return f' <a href="{_text(finding.source)}" rel="noreferrer">source</a>'
-    return f" source: {_text(finding.source)}"
+        return f' <a href="{escaped(finding.source)}" rel="noreferrer">source</a>'
+    return f" source: {escaped(finding.source)}"
 
 
 # ---- the stack, layer by layer -----------------------------------------------------------------------
@@ -227,7 +232,7 @@ def _stack(story: Story) -> Iterator[str]:
     one = len(story.sides) == 1
     yield "<h2>The stack, layer by layer</h2>"
     yield f'<p class="note">{_legend(story)}</p>'
-    yield _search()
+    yield search_box()
     yield f'<div class="stack{" one" if one else ""}">'
     heads = "".join(_head(side, story.bad) for side in story.sides)
     yield f'<div class="heads"><span></span>{heads}</div>'
@@ -249,7 +254,7 @@ def _legend(story: Story) -> str:
 
 
 def _head(side: Side, bad: str) -> str:
-    fails = f" {_mark('cause', 'fails')}" if bad and side.role == bad else ""
+    fails = f" {marked('cause', 'fails')}" if bad and side.role == bad else ""
     source = side.manifest.capture.source
     seen = {
         "live": "seen live",
@@ -258,7 +263,7 @@ def _head(side: Side, bad: str) -> str:
         "import": "from a report",
     }
     what = ", ".join(filter(None, (side.role, seen.get(source or "", ""))))
-    return f'<span>{_text(side.label)}{fails}<span class="who">{_text(what)}</span></span>'
+    return f'<span>{escaped(side.label)}{fails}<span class="who">{escaped(what)}</span></span>'
 
 
 class _Line(NamedTuple):
@@ -323,7 +328,7 @@ def _layer(
         both = "the same on both sides · " if len(held) > 1 else ""
         line = _linked(story) if len(held) == 1 else None
         kind = "fails" if line and told.layer_of(line.origin) is layer else "both"
-        yield f'<div class="slab {kind}"><p>{both}{_text(words)}</p>{_ties(layer, story)}</div>'
+        yield f'<div class="slab {kind}"><p>{both}{escaped(words)}</p>{_ties(layer, story)}</div>'
     yield '</summary><div class="facts">'
     yield from _facts(layer, story, held, roots, unseen)
     yield "</div></details>"
@@ -338,7 +343,7 @@ def _slab(
         reasons = "; ".join(told.unseen_in(layer, side.manifest).values())
         kind = "unseen" if reasons else "differs"
         words = f"not seen: {reasons}" if reasons else "nothing here"
-        return f'<div class="slab {"fails" if fails else kind}"><p>{_text(words)}</p></div>'
+        return f'<div class="slab {"fails" if fails else kind}"><p>{escaped(words)}</p></div>'
     words = told.summary(layer, held, side.manifest)
     shown = sorted(roots, key=lambda root: root.change.address not in hot)[:FACTS_IN_SLAB]
     rows = []
@@ -346,13 +351,13 @@ def _slab(
         value = root.change.after if place else root.change.before
         name = told.within(root.change.address)
         heat = ' class="hot"' if fails and root.change.address in hot else ""
-        rows.append(f"<dt>{_text(name)}</dt><dd{heat}>{_value(_brief(value))}</dd>")
+        rows.append(f"<dt>{escaped(name)}</dt><dd{heat}>{valued(brief(value))}</dd>")
     listed = f"<dl>{''.join(rows)}</dl>" if layer.key != "gpu" and rows else ""
     left = len(roots) - len(shown)
     more = f"<p>and {left:,} more that differ</p>" if left > 0 else ""
     kind = "fails" if fails else "differs" if roots else ""
     # What differs says more than what the layer is, except where there is too much of it to be said.
-    head = "" if listed and layer.key not in ("package", "environ") else f"<p>{_text(words)}</p>"
+    head = "" if listed and layer.key not in ("package", "environ") else f"<p>{escaped(words)}</p>"
     return f'<div class="slab {kind}">{head}{listed}{more}{_ties(layer, story, side)}</div>'
 
 
@@ -374,14 +379,14 @@ def _ties(layer: Layer, story: Story, side: Side | None = None) -> str:
         return ""
     meets = ", which the cause meets" if len(story.sides) > 1 else ""
     ties = [
-        f'<p class="tie">{_text(told.within(link.address))} {_value(_short(link.value))}{meets}</p>'
+        f'<p class="tie">{escaped(told.within(link.address))} {valued(_short(link.value))}{meets}</p>'
         for link in first.links
         if link.change is None and told.layer_of(link.address) is layer
     ]
     return "".join(ties[:FACTS_IN_SLAB])
 
 
-def _brief(value: Any) -> Any:
+def brief(value: Any) -> Any:
     """Say the copies of a library by their versions; where they lie is in the layer's table."""
     if isinstance(value, list) and all(isinstance(each, dict) and each.get("version") for each in value):
         return _short([each["version"] for each in value])
@@ -415,8 +420,8 @@ def _facts(
             yield table
     for side, reasons in zip(story.sides, unseen, strict=True):
         for address, reason in reasons.items():
-            where = f" on {_text(side.name)}" if len(story.sides) > 1 else ""
-            yield f'<p class="note">Not seen{where}: {_code(address)}: {_text(reason)}</p>'
+            where = f" on {escaped(side.name)}" if len(story.sides) > 1 else ""
+            yield f'<p class="note">Not seen{where}: {coded(address)}: {escaped(reason)}</p>'
 
 
 def _hot(story: Story) -> dict[str, str]:
@@ -424,7 +429,7 @@ def _hot(story: Story) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in story.causes:
         if each.cause.proven:
-            found.setdefault(each.cause.address, _mark("cause", "cause"))
+            found.setdefault(each.cause.address, marked("cause", "cause"))
     return found
 
 
@@ -433,29 +438,28 @@ def _root_rows(
 ) -> Iterator[str]:
     names = [side.name for side in sides]
     for root in roots:
-        yield _change_row(root.change, names, (hot or {}).get(root.change.address, ""))
+        yield change_row(root.change, names, (hot or {}).get(root.change.address, ""))
         for each in root.followers:
-            yield _change_row(each, names, "", follows=True)
+            yield change_row(each, names, "", follows=True)
 
 
-def _change_row(change: Change, names: Sequence[str], mark: str, *, follows: bool = False) -> str:
+def change_row(change: Change, names: Sequence[str], mark: str, *, follows: bool = False) -> str:
+    """Return a change as a row: its address, and its value on either side."""
     kind = told.KINDS.get(change.kind, "") if change.kind not in ("added", "removed") else ""
     said = f' <span class="mark">{kind}</span>' if kind else ""
     cells = "".join(
-        f'<td data-side="{_text(name)}">{_value(value, stated=not change.one_sided)}</td>'
+        f'<td data-side="{escaped(name)}">{valued(value, stated=not change.one_sided)}</td>'
         for name, value in zip(names, (change.before, change.after), strict=True)
     )
     start = '<tr class="follows">' if follows else "<tr>"
-    return f'{start}<th scope="row">{_text(change.address)} {mark}{said}</th>{cells}</tr>\n'
+    return f'{start}<th scope="row">{escaped(change.address)} {mark}{said}</th>{cells}</tr>\n'
 
 
 def _equal_row(address: str, value: Any, held: Sequence[Mapping[str, Any]]) -> str:
     span = ' colspan="2"' if len(held) > 1 else ""
     known = all(address in facts for facts in held)
     aside = "" if known else ' <span class="who">(one side could not tell)</span>'
-    return (
-        f'<tr class="equal"><th scope="row">{_text(address)}</th><td{span}>{_value(value)}{aside}</td></tr>\n'
-    )
+    return f'<tr class="equal"><th scope="row">{escaped(address)}</th><td{span}>{valued(value)}{aside}</td></tr>\n'
 
 
 def _table(sides: Sequence[Side], rows: str, caption: str, *, equal: bool = False) -> str:
@@ -463,10 +467,10 @@ def _table(sides: Sequence[Side], rows: str, caption: str, *, equal: bool = Fals
         span = ' colspan="2"' if len(sides) > 1 else ""
         heads = f'<th scope="col"{span}>Value</th>'
     else:
-        heads = "".join(f'<th scope="col">{_text(side.name)}</th>' for side in sides)
+        heads = "".join(f'<th scope="col">{escaped(side.name)}</th>' for side in sides)
     kind = "pair" if len(sides) > 1 else "single"
     return (
-        f'<table class="{kind}"><caption>{_text(caption)}</caption>'
+        f'<table class="{kind}"><caption>{escaped(caption)}</caption>'
         f'<thead><tr><th scope="col">Fact</th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
     )
 
@@ -510,7 +514,7 @@ def _finding_list(story: Story) -> list[str]:
 def _finding(finding: Finding, who: str = "", *, fixes: bool = False) -> str:
     severity = finding.severity or "error"
     evidence = "".join(
-        f'<tr><th scope="row">{_text(each.address)}</th><td>{_value(each.value)}</td></tr>'
+        f'<tr><th scope="row">{escaped(each.address)}</th><td>{valued(each.value)}</td></tr>'
         for each in finding.evidence
     )
     table = (
@@ -519,19 +523,19 @@ def _finding(finding: Finding, who: str = "", *, fixes: bool = False) -> str:
         if evidence
         else ""
     )
-    where = f'<span class="who">{_text(who)}</span> ' if who else ""
+    where = f'<span class="who">{escaped(who)}</span> ' if who else ""
     # Only a check tries its fixes on paper; what was not tried is not advised.
-    advice = "".join(f"<p><strong>Fix:</strong> {_text(fix.message)}</p>" for fix in finding.fixes if fixes)
+    advice = "".join(f"<p><strong>Fix:</strong> {escaped(fix.message)}</p>" for fix in finding.fixes if fixes)
     return (
-        f'<div class="finding"><p>{_mark(severity, severity)} {where}{_text(finding.message)}</p>'
-        f'<p class="who">{_code(finding.rule)}{_source(finding)}</p>{advice}{table}</div>'
+        f'<div class="finding"><p>{marked(severity, severity)} {where}{escaped(finding.message)}</p>'
+        f'<p class="who">{coded(finding.rule)}{_source(finding)}</p>{advice}{table}</div>'
     )
 
 
 def _unseen(story: Story) -> list[str]:
     items = [
-        f"<li>{_code(each.address)} {f'<span class=who>{_text(each.side)}</span> ' if each.side else ''}"
-        f"{_text(each.reason)}</li>"
+        f"<li>{coded(each.address)} {f'<span class=who>{escaped(each.side)}</span> ' if each.side else ''}"
+        f"{escaped(each.reason)}</li>"
         for each in story.unobserved
     ]
     title = "Not compared, because a side could not see it" if len(story.sides) > 1 else "Could not be seen"
@@ -542,7 +546,8 @@ def _unseen(story: Story) -> list[str]:
 
 def _unknown(story: Story) -> list[str]:
     items = [
-        f"<li>{_text(each.needs)} <span class='who'>{_code(each.rule)}</span></li>" for each in story.unknown
+        f"<li>{escaped(each.needs)} <span class='who'>{coded(each.rule)}</span></li>"
+        for each in story.unknown
     ]
     return _section(
         f"Could not be judged ({len(items)})",
@@ -555,22 +560,22 @@ def _unknown(story: Story) -> list[str]:
 
 
 def _group(place: int, group: Group, grouping: Grouping) -> Iterator[str]:
-    yield f"<h2>Group {place}: {_text(told.group_title(group, grouping))}</h2>"
+    yield f"<h2>Group {place}: {escaped(told.group_title(group, grouping))}</h2>"
     yield f'<section class="card{" proven" if group.causes else ""}">'
-    yield f'<p class="people">{_text(told.members(group.members, MEMBERS_SHOWN))}</p>'
+    yield f'<p class="people">{escaped(told.members(group.members, MEMBERS_SHOWN))}</p>'
     if len(group.members) > MEMBERS_SHOWN:
-        names = "".join(f"<li>{_text(name)}</li>" for name in group.members)
+        names = "".join(f"<li>{escaped(name)}</li>" for name in group.members)
         yield f'<details class="fold"><summary>All {len(group.members):,}</summary><ul class="list">{names}</ul></details>'
     for cause, finding in told.explained(group):
         yield _finding(finding)
         if cause:
             proof = "proven: with the majority’s, the finding is gone" if grouping.has_majority else "proven"
-            yield f"<p>{_mark('cause', 'cause')} {_code(cause.address)} <span class='who'>{proof}</span></p>"
+            yield f"<p>{marked('cause', 'cause')} {coded(cause.address)} <span class='who'>{proof}</span></p>"
     if not group.reference:
         yield _strip(group)
         yield from _group_changes(group)
     missing = [
-        f"<li>{_code(address)} <span class='who'>{_text(told.members(who, MEMBERS_SHOWN))}</span></li>"
+        f"<li>{coded(address)} <span class='who'>{escaped(told.members(who, MEMBERS_SHOWN))}</span></li>"
         for address, who in told.unseen_by(group.unobserved)
     ]
     if missing:
@@ -600,11 +605,11 @@ def _group_changes(group: Group) -> Iterator[str]:
     roots = told.roots(group.changes)
     shown = roots[:GROUP_ROWS_SHOWN]
     rows = []
-    hot = {cause.address: _mark("cause", "cause") for cause in group.causes}
+    hot = {cause.address: marked("cause", "cause") for cause in group.causes}
     names = ("reference", "this group")
     for root in shown:
-        rows.append(_change_row(root.change, names, hot.get(root.change.address, "")))
-        rows += [_change_row(each, names, "", follows=True) for each in root.followers]
+        rows.append(change_row(root.change, names, hot.get(root.change.address, "")))
+        rows += [change_row(each, names, "", follows=True) for each in root.followers]
     heads = "".join(f'<th scope="col">{name.capitalize()}</th>' for name in names)
     yield f'<details class="fold paper"><summary>{told.plural(len(group.changes), "difference")}</summary>'
     yield '<table class="pair"><caption>What sets this group apart</caption>'

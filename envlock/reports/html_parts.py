@@ -45,6 +45,7 @@ h3 { margin: 0; font: 600 .9375rem/1.4 var(--sans); }
   font: 600 .6875rem/1.45 var(--sans); letter-spacing: .04em; white-space: nowrap; vertical-align: .1em;
   color: var(--soft); }
 .mark.cause, .mark.error { color: var(--cause); background: var(--cause-tint); }
+.mark.note { margin: 0; max-width: none; font: 600 .6875rem/1.45 var(--sans); }
 .mark.maybe, .mark.warning { color: var(--maybe); background: var(--maybe-tint); }
 
 .card { margin: 1rem 0; padding: 1.1rem 1.35rem 1.2rem; background: var(--sheet); border: 1px solid var(--rule);
@@ -149,6 +150,20 @@ tr.equal th, tr.equal td { color: var(--soft); }
 .strip li.fails { border-color: var(--cause); background: var(--cause-tint); color: var(--cause); font-weight: 600; }
 .people { color: var(--soft); font: .875rem/1.5 var(--sans); }
 
+.map { display: flex; flex-wrap: wrap; gap: 3px; margin: .9rem 0 1.1rem; }
+.map span { width: 11px; height: 11px; border-radius: 2px; border: 1px solid var(--edge); background: var(--quiet); }
+.map .moves { border-color: var(--maybe); background: var(--maybe); }
+.map .fails { border-color: var(--cause); background: var(--cause); }
+.map .lost { border-style: dashed; background: transparent; }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: 0 0 1rem; color: var(--soft); font: .8125rem/1.5 var(--sans); }
+.key .map { display: inline-flex; margin: 0 .35rem 0 0; vertical-align: -1px; }
+.grid th, .grid td { padding-right: .8rem; }
+.grid thead th:first-child { width: 30%; }
+.grid .count { color: var(--soft); font: .8125rem/1.5 var(--sans); }
+.grid .same { color: var(--edge); }
+.grid .fails { color: var(--cause); font-weight: 600; }
+.grid td span { display: block; }
+
 @media (max-width: 44rem) {
   body { font-size: 1rem; }
   main, header, footer { padding-left: 1rem; padding-right: 1rem; }
@@ -179,6 +194,12 @@ tr.equal th, tr.equal td { color: var(--soft); }
   .pair td[colspan] { grid-column: 1 / -1; }
   .pair td[data-side]::before { content: attr(data-side); display: block; color: var(--soft);
     font: .75rem/1.4 var(--sans); }
+}
+@media (max-width: 44rem) {
+  .grid tbody tr { display: block; padding: .45rem 0; border-top: 1px solid var(--rule); }
+  .grid tbody th, .grid tbody td { display: block; border: 0; padding: .05rem 0; }
+  .grid tbody td.same { display: none; }
+  .grid td[data-side]::before { content: attr(data-side); display: block; color: var(--soft); font: .75rem/1.4 var(--sans); }
 }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; } }
 @media print {

@@ -10,8 +10,12 @@ from envlock.compare.model import Cause, Change, Unseen
 from envlock.rules.model import Evidence, Result, Severity, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from envlock.compare.engine import Difference
-    from envlock.compare.groups import Grouping
+    from envlock.compare.groups import Group, Grouping
+    from envlock.compare.nodes import NodesComparison, Oddity
+    from envlock.locks.nodes import NodesVerification
     from envlock.locks.policy import Verification
     from envlock.manifest.model import Manifest
 
@@ -56,6 +60,29 @@ class ReportedGroup(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a member could not see; side is its label."""
 
 
+class ReportedOddity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some nodes of a fleet have and the others do not."""
+
+    nodes: tuple[str, ...]
+    severity: Severity
+    """That of the finding or of its gravest consequence."""
+    finding: ReportedFinding
+    consequences: tuple[ReportedFinding, ...] = ()
+    """What it breaks on these nodes, gravest first."""
+    cause: Cause | None = None
+    """The proven one, from the others to these nodes."""
+
+
+class ReportedDrift(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nodes that differ from the lock in the same way."""
+
+    nodes: tuple[str, ...]
+    changes: tuple[Change, ...] = ()
+    """From the lock to these nodes."""
+    findings: tuple[ReportedFinding, ...] = ()
+    """What these machines do not satisfy, and waivers that have expired."""
+
+
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """The object; keys that do not apply are left out."""
 
@@ -69,6 +96,17 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     unobserved: tuple[Unseen, ...] | None = None
     unknown: tuple[Unknown, ...] | None = None
     groups: tuple[ReportedGroup, ...] | None = None
+    oddities: tuple[ReportedOddity, ...] | None = None
+    """Of a fleet: what must be the same and is not, worst first."""
+    matching: tuple[str, ...] | None = None
+    """Nodes that match the lock."""
+    drifted: tuple[ReportedDrift, ...] | None = None
+    failed: dict[str, str] | None = None
+    """Nodes that gave no manifest, and why."""
+    own: tuple[str, ...] | None = None
+    """Facts that differ on nearly every node and were therefore not compared."""
+    uncompared: tuple[str, ...] | None = None
+    """Nodes of so many kinds that they were not compared."""
 
 
 def check(result: Result, manifest: Manifest) -> str:
@@ -120,7 +158,64 @@ def verification(result: Verification) -> str:
 
 def groups(grouping: Grouping) -> str:
     """Render the groups of three or more machines."""
-    reported = tuple(
+    return encode(
+        Report(SCHEMA, "diff", grouping.verdict, unknown=grouping.unknown, groups=_groups(grouping.groups))
+    )
+
+
+def nodes(result: NodesComparison) -> str:
+    """Render the comparison of a fleet's nodes."""
+    return encode(
+        Report(
+            SCHEMA,
+            "fleet diff",
+            result.verdict,
+            unknown=result.unknown,
+            groups=_groups(result.groups),
+            oddities=_oddities(result.oddities),
+            failed=result.failed,
+            own=result.own,
+            uncompared=result.uncompared,
+        )
+    )
+
+
+def nodes_verification(result: NodesVerification) -> str:
+    """Render a fleet that is held to one lock."""
+    drifted = tuple(
+        ReportedDrift(each.nodes, each.result.drift, tuple(map(_finding, each.result.findings)))
+        for each in result.drifted
+    )
+    return encode(
+        Report(
+            SCHEMA,
+            "fleet verify",
+            result.verdict,
+            oddities=_oddities(result.oddities),
+            matching=result.matching,
+            drifted=drifted,
+            failed=result.failed,
+            own=result.own,
+            uncompared=result.uncompared,
+        )
+    )
+
+
+def _oddities(oddities: Iterable[Oddity]) -> tuple[ReportedOddity, ...]:
+    return tuple(
+        ReportedOddity(
+            nodes=each.nodes,
+            severity=each.severity,
+            finding=_finding(each.finding),
+            consequences=tuple(map(_finding, each.consequences)),
+            cause=each.cause,
+        )
+        for each in oddities
+    )
+
+
+def _groups(groups: Iterable[Group]) -> tuple[ReportedGroup, ...]:
+    return tuple(
         ReportedGroup(
             members=each.members,
             reference=each.reference,
@@ -129,9 +224,8 @@ def groups(grouping: Grouping) -> str:
             changes=each.changes,
             unobserved=each.unobserved,
         )
-        for each in grouping.groups
+        for each in groups
     )
-    return encode(Report(SCHEMA, "diff", grouping.verdict, unknown=grouping.unknown, groups=reported))
 
 
 def _finding(finding: Any, side: str = "") -> ReportedFinding:

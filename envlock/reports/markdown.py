@@ -76,7 +76,7 @@ def check(story: Story, *, everything: bool = False) -> str:
     """Render a check."""
     lines = _head(story)
     lines += _finding_list((finding for _, finding in story.findings), everything)
-    return _page([*lines, *_unseen(story), *_unknown(story)])
+    return joined([*lines, *_unseen(story), *_unknown(story)])
 
 
 def verification(story: Story, *, everything: bool = False) -> str:
@@ -85,13 +85,13 @@ def verification(story: Story, *, everything: bool = False) -> str:
     lines += _finding_list((finding for _, finding in story.findings), everything)
     drift = [root.change for root in told.roots(story.changes)]
     if drift:
-        lines += ["", *_table(("Fact", "Locked", "Now", ""), map(_change_cells, drift[:ROWS_SHOWN]))]
-        lines += _left(len(drift) - ROWS_SHOWN, "facts")
+        lines += ["", *table_of(("Fact", "Locked", "Now", ""), map(_change_cells, drift[:ROWS_SHOWN]))]
+        lines += left_out(len(drift) - ROWS_SHOWN, "facts")
         followers = [change for change in story.changes if change.folded_under]
         lines += _changes_folded(followers, story.sides, everything, "moved with them")
     if story.hint:
         lines += ["", f"{prose(story.hint[0])}: {code(story.hint[1])}"]
-    return _page([*lines, *_unseen(story), *_unknown(story)])
+    return joined([*lines, *_unseen(story), *_unknown(story)])
 
 
 def difference(story: Story, *, everything: bool = False) -> str:
@@ -105,24 +105,24 @@ def difference(story: Story, *, everything: bool = False) -> str:
     if others:
         limit = len(others) if everything else ROWS_SHOWN
         rows = ((code(e.cause.address), *_moved(e.cause), prose(e.cause.why)) for e in others[:limit])
-        table = _table(("Fact", *_sides(story.sides), "Why here"), rows)
-        lines += _details(
+        table = table_of(("Fact", *_sides(story.sides), "Why here"), rows)
+        lines += folded(
             f"{told.plural(len(others), 'other difference')} that may matter",
-            [*table, *_left(len(others) - limit, "differences")],
+            [*table, *left_out(len(others) - limit, "differences")],
         )
     lines += _changes_folded(story.changes, story.sides, everything)
     known = {(each.finding.rule, each.finding.subject) for each in story.causes if each.finding}
     rest = [
         (role, finding) for role, finding in story.findings if (finding.rule, finding.subject) not in known
     ]
-    lines += _details(
+    lines += folded(
         f"{told.plural(len(rest), 'other finding')}",
         [
             f"- {'both' if not role else prose(role)}: {_short(finding)}"
             for role, finding in rest[:ROWS_SHOWN]
         ],
     )
-    return _page([*lines, *_unseen(story), *_unknown(story)])
+    return joined([*lines, *_unseen(story), *_unknown(story)])
 
 
 def groups(grouping: Grouping, *, everything: bool = False) -> str:
@@ -138,12 +138,20 @@ def groups(grouping: Grouping, *, everything: bool = False) -> str:
         )
         for place, group in enumerate(grouping.groups[:limit], 1)
     )
-    lines += ["", *_table(("", "Machines", "", "What sets it apart"), rows)]
-    lines += _left(len(grouping.groups) - limit, "groups")
+    lines += ["", *table_of(("", "Machines", "", "What sets it apart"), rows)]
+    lines += left_out(len(grouping.groups) - limit, "groups")
     for place, group in enumerate(grouping.groups[:limit], 1):
         body = _group(group, everything)
-        lines += _details(f"Group {place}: {prose(told.group_title(group, grouping))}", body)
-    return _page(lines)
+        lines += folded(f"Group {place}: {prose(told.group_title(group, grouping))}", body)
+    return joined(lines)
+
+
+def changes_table(changes: Sequence[Change], sides: tuple[str, str], everything: bool) -> list[str]:
+    """Return a table of root changes, each with the number of those that moved with it."""
+    found = told.roots(changes)
+    limit = len(found) if everything else GROUP_ROWS_SHOWN
+    rows = (_change_cells(root.change, len(root.followers)) for root in found[:limit])
+    return [*table_of(("Fact", *sides, ""), rows), *left_out(len(found) - limit, "facts")]
 
 
 def _group(group: Group, everything: bool) -> list[str]:
@@ -151,12 +159,8 @@ def _group(group: Group, everything: bool) -> list[str]:
     if len(group.members) > MEMBERS_SHOWN:
         lines += [_members(group, len(group.members)), ""]
     lines += [f"- {_short(finding)}" for finding in group.findings]
-    found = told.roots(group.changes)
-    limit = len(found) if everything else GROUP_ROWS_SHOWN
-    if found:
-        rows = (_change_cells(root.change, len(root.followers)) for root in found[:limit])
-        lines += ["", *_table(("Fact", "Reference", "This group", ""), rows)]
-        lines += _left(len(found) - limit, "facts")
+    if group.changes:
+        lines += ["", *changes_table(group.changes, ("Reference", "This group"), everything)]
     for address, names in told.unseen_by(group.unobserved):
         lines += ["", f"Not compared: {code(address)} ({prose(told.members(names, MEMBERS_SHOWN))})"]
     return lines
@@ -185,7 +189,8 @@ def _head(story: Story) -> list[str]:
     return [f"### envlock: {prose(story.title)}", "", f"**{prose(story.lead)}**"]
 
 
-def _page(lines: Iterable[str]) -> str:
+def joined(lines: Iterable[str]) -> str:
+    """Return the lines as a page, with one empty line between paragraphs at most."""
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 
@@ -209,7 +214,7 @@ def _cause(place: int, each: Told, story: Story) -> list[str]:
         where = next(
             (role for role, finding in story.findings if finding is each.finding and role), story.bad
         )
-        table = _table(("The finding connects", where or "value", ""), facts)
+        table = table_of(("The finding connects", where or "value", ""), facts)
         lines += ["", *(f"   {line}" for line in table)]
     return lines
 
@@ -240,8 +245,8 @@ def _changes_folded(
         return []
     limit = len(rows) if everything else ROWS_SHOWN
     title = f"{len(rows):,} {words}" if words else f"All {told.plural(len(rows), 'difference')}"
-    table = _table(("Fact", *_sides(sides), ""), rows[:limit])
-    return _details(title, [*table, *_left(len(rows) - limit, "differences")])
+    table = table_of(("Fact", *_sides(sides), ""), rows[:limit])
+    return folded(title, [*table, *left_out(len(rows) - limit, "differences")])
 
 
 def _finding_list(findings: Iterable[Finding], everything: bool) -> list[str]:
@@ -255,8 +260,8 @@ def _finding_list(findings: Iterable[Finding], everything: bool) -> list[str]:
         lines += [f"  - **Fix:** {with_command(fix.message)}" for fix in finding.fixes]
         if finding.evidence:
             rows = [(code(each.address), value(each.value)) for each in finding.evidence]
-            lines += [f"  {line}" for line in _details("Evidence", _table(("Fact", "Value"), rows))]
-    return lines + _details(told.plural(len(notes), "note"), [f"- {_short(note)}" for note in notes])
+            lines += [f"  {line}" for line in folded("Evidence", table_of(("Fact", "Value"), rows))]
+    return lines + folded(told.plural(len(notes), "note"), [f"- {_short(note)}" for note in notes])
 
 
 def _short(finding: Finding) -> str:
@@ -271,22 +276,23 @@ def _unseen(story: Story) -> list[str]:
         for each in story.unobserved
     ]
     title = "Not compared, because one side could not see it" if len(story.sides) > 1 else "Could not be seen"
-    return _details(title, rows)
+    return folded(title, rows)
 
 
 def _unknown(story: Story) -> list[str]:
     rows = [f"- {prose(each.needs)} {code(each.rule)}" for each in story.unknown]
-    return _details(f"{told.plural(len(rows), 'question')} that could not be judged", rows)
+    return folded(f"{told.plural(len(rows), 'question')} that could not be judged", rows)
 
 
-def _details(title: str, body: Sequence[str]) -> list[str]:
+def folded(title: str, body: Sequence[str]) -> list[str]:
     """Fold something; GitHub reads the inside as Markdown only after an empty line."""
     if not body:
         return []
     return ["", "<details>", f"<summary>{title}</summary>", "", *body, "", "</details>"]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table; the cells are Markdown already."""
     lines = [_row(head), _row(["---"] * len(head))]
     return lines + [_row(row) for row in rows]
 
@@ -295,5 +301,6 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _left(count: int, what: str) -> list[str]:
+def left_out(count: int, what: str) -> list[str]:
+    """Say how many are not listed."""
     return ["", f"and {count:,} more {what} (`--all` lists them)"] if count > 0 else []

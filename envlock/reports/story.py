@@ -14,6 +14,8 @@ from envlock.rules.model import SEVERITIES, Evidence, Finding, Result, Unknown
 if TYPE_CHECKING:
     from envlock.compare.engine import Difference
     from envlock.compare.groups import Group, Grouping
+    from envlock.compare.nodes import NodesComparison
+    from envlock.locks.nodes import NodesVerification
     from envlock.locks.policy import Verification
     from envlock.manifest.model import Manifest
 
@@ -315,6 +317,61 @@ def group_title(group: Group, grouping: Grouping) -> str:
     if grouping.has_majority:
         return f"the majority, {len(group.members):,} of {machines:,}"
     return f"{plural(len(group.members), 'machine')} that the others are compared with"
+
+
+def nodes_title(result: NodesComparison) -> str:
+    """Say how many nodes there are, how many of them are equal, and how many gave nothing."""
+    groups = result.grouping.groups
+    most = len(groups[0].members)
+    if len(groups) == 1 and not result.uncompared:
+        said = f"{plural(result.nodes, 'node')}, all equal" if result.nodes > 1 else "1 node"
+    elif result.grouping.has_majority and most * 2 > result.nodes:
+        apart = result.nodes - most
+        said = f"{plural(result.nodes, 'node')}: {most:,} are equal, {apart:,} {'differs' if apart == 1 else 'differ'}"
+    else:
+        kinds = plural(len(groups), "kind") if not result.uncompared else f"more than {len(groups):,} kinds"
+        said = f"{plural(result.nodes, 'node')} of {kinds}, none of which is the majority"
+    return said + _without_manifest(result.failed)
+
+
+def nodes_verification_title(result: NodesVerification, lock: str) -> str:
+    """Say how many nodes match their lock, how many do not, and how many gave nothing."""
+    match, total = len(result.matching), result.nodes
+    if match == total:
+        said = (
+            f"{plural(total, 'node')}, all of which match {lock}"
+            if total > 1
+            else f"1 node, which matches {lock}"
+        )
+    else:
+        said = f"{plural(total, 'node')} against {lock}: {match:,} match, {total - match:,} do not"
+    return said + _without_manifest(result.failed)
+
+
+def _without_manifest(failed: Mapping[str, str]) -> str:
+    return f"; {len(failed):,} gave no manifest" if failed else ""
+
+
+def node_group_title(group: Group, grouping: Grouping) -> str:
+    """Say what a group of nodes is to the others."""
+    nodes = sum(len(each.members) for each in grouping.groups)
+    if not group.reference:
+        return f"{plural(len(group.members), 'node')} apart"
+    if len(grouping.groups) == 1:
+        return plural(nodes, "node")
+    if grouping.has_majority:
+        return f"the majority, {len(group.members):,} of {nodes:,}"
+    return f"{plural(len(group.members), 'node')} that the others are compared with"
+
+
+def failed_nodes(failed: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    """Return the reasons why nodes gave no manifest, each with its nodes; the most frequent first."""
+    found: dict[str, list[str]] = {}
+    for node, reason in sorted(failed.items()):
+        found.setdefault(reason, []).append(node)
+    return sorted(
+        ((nodes, reason) for reason, nodes in found.items()), key=lambda each: (-len(each[0]), each[0])
+    )
 
 
 def members(names: Sequence[str], limit: int) -> str:

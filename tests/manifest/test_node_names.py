@@ -36,6 +36,7 @@ def expand(text):
         (["n9", "n10", "n11", "n8"], "n[8-11]"),
         (["n08", "n09", "n10"], "n[08-10]"),
         (["n1", "n01"], "n[1,01]"),
+        (["n75", "n076"], "n[75,076]"),
         (["a1-ib", "a2-ib", "b7", "login"], "a[1-2]-ib,b7,login"),
         (["rack1-node3", "rack1-node4", "rack2-node3"], "rack1-node[3-4],rack2-node3"),
         ([], ""),
@@ -58,14 +59,14 @@ NAMES = st.sets(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=500)
 @given(NAMES)
 def test_unfolded_it_is_the_same_names(names):
     unfolded = expand(fold(names))
     assert sorted(unfolded) == sorted(names)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=500)
 @given(NAMES, st.integers(1, 5))
 def test_what_is_not_named_is_counted(names, parts):
     said = fold(names, parts)

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import envlock
-from envlock.compare.groups import group
+from envlock.compare.groups import Alike, group
+from envlock.compare.nodes import compare_nodes
+from envlock.locks.nodes import verify_nodes
 from envlock.manifest.read import loads
 from envlock.matrix.loader import load
 from envlock.reports import story
@@ -86,6 +88,16 @@ def grouping():
 def hostile_grouping():
     """Return the groups of hostile stacks with hostile names."""
     return group([(EVIL[0], hostile("1")), (EVIL[3], hostile("2")), (EVIL[7], hostile("2"))], MATRIX)
+
+
+def nodes(hostile_names: bool = False):
+    """Return a comparison of a fleet, and the same fleet held to a lock; both with every kind of line in them."""
+    odd = hostile("2") if hostile_names else example("old-driver")
+    sound = hostile("1") if hostile_names else example("train-h100")
+    names = EVIL if hostile_names else [f"node{number:02}" for number in range(1, 11)]
+    kinds = [Alike(list(names[:-2]), sound, []), Alike([names[-2]], odd, [])]
+    more = {"failed": {names[-1]: EVIL[0]}, "own": (EVIL[1],), "uncompared": (EVIL[2], EVIL[3])}
+    return compare_nodes(kinds, MATRIX, **more), verify_nodes(sound, kinds, MATRIX, **more)
 
 
 def assert_golden(name: str, text: str) -> None:

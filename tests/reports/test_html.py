@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from envlock.reports import html, html_parts
+from envlock.reports import html, html_parts, nodes_html
 from envlock.reports.story import LAYERS
 from tests.cli.support import run
 from tests.reports import browser, support
@@ -44,6 +44,12 @@ def pages():
         "groups": html.groups(support.grouping()),
         **{f"hostile-{story.command}": html.page(story) for story in support.hostile_stories()},
         "hostile-groups": html.groups(support.hostile_grouping()),
+        "nodes": nodes_html.comparison(support.nodes()[0]),
+        "nodes-verify": nodes_html.verification(support.nodes()[1], "job.toml"),
+        "hostile-nodes": nodes_html.comparison(support.nodes(hostile_names=True)[0]),
+        "hostile-nodes-verify": nodes_html.verification(
+            support.nodes(hostile_names=True)[1], support.EVIL[0]
+        ),
     }
 
 

@@ -8,6 +8,8 @@ from envlock.cli import LazyGroup
 
 COMMANDS = {
     "capture": "Record the stacks of many machines, through the engine that they already run.",
+    "diff": "Say which nodes are the odd ones out, and what that breaks.",
+    "verify": "Hold all nodes to one lock.",
 }
 """Subcommand name to its one line of help; each is the function ``command`` of ``envlock.cli.fleet.<name>``."""
 

@@ -1,0 +1,157 @@
+"""The kinds of node in one fleet: which node is the odd one out, in what, and what that breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from envlock.compare.groups import Alike, Group, Grouping, group_alike
+from envlock.compare.model import Cause
+from envlock.manifest.address import covers
+from envlock.manifest.node_names import PARTS_SHOWN, fold
+from envlock.rules.engine import Kind, run_fleet
+from envlock.rules.model import SEVERITIES, Finding, Severity, Unknown
+from envlock.rules.stack import Stack
+
+if TYPE_CHECKING:
+    from envlock.matrix.loader import Matrix
+
+
+class Oddity(msgspec.Struct, frozen=True):
+    """What some nodes have and the others do not, and what follows from it."""
+
+    nodes: tuple[str, ...]
+    finding: Finding
+    consequences: tuple[Finding, ...] = ()
+    """What it breaks on those nodes, gravest first."""
+    cause: Cause | None = None
+    """The difference that, taken back on paper, removes the first consequence or the finding itself."""
+
+    @property
+    def severity(self) -> Severity:
+        """Return how bad it is: a difference is as bad as what follows from it."""
+        return SEVERITIES[min(map(_grade, (self.finding, *self.consequences)))]
+
+
+class NodesComparison(msgspec.Struct, frozen=True):
+    """What the comparison of a fleet's nodes comes to."""
+
+    oddities: tuple[Oddity, ...]
+    """Worst first."""
+    grouping: Grouping
+    failed: dict[str, str] = {}
+    """Nodes without a manifest, and why."""
+    own: tuple[str, ...] = ()
+    """Addresses that differ on nearly every node and were not compared."""
+    uncompared: tuple[str, ...] = ()
+    """Nodes that differ in too many ways to have been compared."""
+    unknown: tuple[Unknown, ...] = ()
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Return the groups in the order in which they are told: the majority, then those of the worst oddity."""
+        first, *apart = self.grouping.groups
+        places: dict[str, int] = {}
+        for place, oddity in enumerate(self.oddities):
+            for node in oddity.nodes:
+                places.setdefault(node, place)
+        apart.sort(key=lambda group: places.get(group.members[0], len(self.oddities)))
+        return (first, *apart)
+
+    @property
+    def nodes(self) -> int:
+        """Return how many nodes have a manifest."""
+        return sum(len(group.members) for group in self.grouping.groups) + len(self.uncompared)
+
+    @property
+    def verdict(self) -> str:
+        """Return "fine" where all nodes answered and are equal, else "problem"."""
+        return "problem" if len(self.grouping.groups) > 1 or self.failed or self.uncompared else "fine"
+
+
+def compare_nodes(
+    kinds: Sequence[Alike],
+    matrix: Matrix,
+    *,
+    failed: Mapping[str, str] | None = None,
+    own: Iterable[str] = (),
+    uncompared: Iterable[str] = (),
+) -> NodesComparison:
+    """Compare the kinds of node in a fleet; there must be at least one, and their order has no influence."""
+    stacks = [Kind(tuple(kind.members), Stack(kind.manifest)) for kind in kinds]
+    result = run_fleet(stacks, matrix)
+    grouping = group_alike(kinds, matrix)
+    unknown = {(each.rule, each.needs): each for each in (*result.unknown, *grouping.unknown)}
+    return NodesComparison(
+        oddities=_oddities(result.findings, grouping),
+        grouping=grouping,
+        failed=dict(failed or {}),
+        own=tuple(own),
+        uncompared=tuple(uncompared),
+        unknown=tuple(unknown.values()),
+    )
+
+
+def _oddities(findings: Sequence[Finding], grouping: Grouping) -> tuple[Oddity, ...]:
+    """Join each difference with what it breaks; what a group breaks without such a difference stands for itself."""
+    found = [_joined(finding, grouping) for finding in findings]
+    told = {id(each) for oddity in found for each in oddity.consequences}
+    for group in grouping.groups:
+        names = fold(group.members, PARTS_SHOWN)
+        for finding in group.findings:
+            if id(finding) not in told and not finding.quiet:
+                named = msgspec.structs.replace(finding, message=f"{names}: {finding.message}")
+                found.append(Oddity(group.members, named, cause=_cause_of(finding, group)))
+    found.sort(key=lambda each: SEVERITIES.index(each.severity))
+    return tuple(found)
+
+
+def _joined(finding: Finding, grouping: Grouping) -> Oddity:
+    """Find the nodes of a difference, and what only they have wrong that rests on the fact that differs."""
+    nodes: list[str] = []
+    consequences: list[tuple[Finding, Cause | None]] = []
+    for group in grouping.groups:
+        if group.reference or not any(_touch(change.address, finding.subject) for change in group.changes):
+            continue
+        nodes += group.members
+        for each in group.findings:
+            cause = _cause_of(each, group)
+            rests_on = cause.addresses if cause else (each.subject, *(held.address for held in each.evidence))
+            if any(_touch(address, finding.subject) for address in rests_on):
+                consequences.append((each, cause))
+    if not consequences:
+        return Oddity(tuple(sorted(nodes)), finding)
+    # A proven consequence is told before one that merely rests on the same fact.
+    consequences.sort(key=lambda pair: (pair[1] is None, _grade(pair[0])))
+    first, cause = consequences[0]
+    more = f" (and {len(consequences) - 1} more of it)" if len(consequences) > 1 else ""
+    # What is an error by itself needs no consequence to be one.
+    word = ", and so" if cause and finding.severity != "error" else "; there"
+    return Oddity(
+        tuple(sorted(nodes)),
+        msgspec.structs.replace(finding, message=f"{finding.message}{word} {first.message}{more}"),
+        tuple(each for each, _ in consequences),
+        cause,
+    )
+
+
+def _grade(finding: Finding) -> int:
+    return SEVERITIES.index(finding.severity or "error")
+
+
+def _cause_of(finding: Finding, group: Group) -> Cause | None:
+    """Return the proven cause of a group's own finding; the reason that a cause gives ends with its message."""
+    return next(
+        (
+            cause
+            for cause in group.causes
+            if cause.rule == finding.rule and cause.why.endswith(finding.message)
+        ),
+        None,
+    )
+
+
+def _touch(one: str, other: str) -> bool:
+    return covers(one, other) or covers(other, one)
