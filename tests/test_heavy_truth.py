@@ -1,22 +1,23 @@
 """Every fact of a capture beside independent sources, on an environment with a CUDA build of torch.
 
-Such a wheel has gigabytes and is not installed here: ENVLOCK_HEAVY_PREFIX names a prefix that has it (torch,
-torchvision, the nvidia wheels and what else is wanted).
+It is installed for the run (5.5 GB); ENVLOCK_HEAVY_PREFIX names a prefix that has one already.
 """
-
-import os
 
 import pytest
 
+from tests.heavy_support import TORCH, heavy_prefix
 from tests.truth_support import agreement
 
-PREFIX = os.environ.get("ENVLOCK_HEAVY_PREFIX", "")
+pytestmark = pytest.mark.heavy
 
 
-@pytest.mark.heavy
-@pytest.mark.skipif(not PREFIX, reason="ENVLOCK_HEAVY_PREFIX names no prefix with a CUDA build of torch")
-def test_a_cuda_environment_is_described_as_its_sources_describe_it(tmp_path):
-    agreed, differing = agreement(PREFIX, tmp_path)
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    return heavy_prefix("ENVLOCK_HEAVY_PREFIX", tmp_path_factory.mktemp("torch") / "venv", TORCH)
+
+
+def test_a_cuda_environment_is_described_as_its_sources_describe_it(prefix, tmp_path):
+    agreed, differing = agreement(prefix, tmp_path)
     assert differing == []
     wanted = ("version", "cuda", "cudnn", "nccl", "archs", "ptx", "cxx11_abi")
     assert {f"framework.torch.{fact}" for fact in wanted} <= agreed

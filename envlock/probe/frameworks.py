@@ -555,9 +555,14 @@ def parse_assignments(text: str) -> Dict[str, Optional[str]]:
 
 
 def parse_dictionary(text: str) -> Dict[str, str]:
-    """Return the entries of a dictionary written on paper: TensorFlow's build_info, values as text."""
-    entry = r"""["'](\w{1,60})["']\s*:\s*(?:["']([^"'\n]{0,200})["']|(True|False)|(\[[^\]]{0,2000}\]))"""
-    return {name: text or word or listed for name, text, word, listed in re.findall(entry, text)}
+    """Return the entries of a dictionary written on paper, values as text: {'name': value} or [('name', value)].
+
+    TensorFlow's build_info is either, after the Python that its wheel was built with (tools/build_info/gen_build_info.py).
+    """
+    value = r"""\s*(?:["']([^"'\n]{0,200})["']|(True|False)|(\[[^\]]{0,2000}\]))"""
+    entry = r"""(?:["'](\w{1,60})["']\s*:|\(\s*["'](\w{1,60})["']\s*,)""" + value
+    found = re.findall(entry, text)
+    return {name or first: text or word or listed for name, first, text, word, listed in found}
 
 
 def _first_dist(environment: Environment, names: Sequence[str]) -> Optional[Dist]:

@@ -179,6 +179,21 @@ def test_tensorflow_tells_its_build_in_a_dictionary(site):
     assert parse_dictionary("{'is_cuda_build': False}") == {"is_cuda_build": "False"}
 
 
+def test_tensorflow_tells_its_build_in_pairs_as_pythons_before_3_12_print_them():
+    """As the wheels of tensorflow 2.21 for CPython 3.11 have it."""
+    text = (
+        "build_info = collections.OrderedDict([('cpu_compiler', 'clang'), ('cuda_compute_capabilities', ['sm_60',"
+        " 'compute_90']), ('cuda_version', '12.5.1'), ('cudnn_version', '9'), ('is_cuda_build', True)])"
+    )
+    assert parse_dictionary(text) == {
+        "cpu_compiler": "clang",
+        "cuda_compute_capabilities": "['sm_60', 'compute_90']",
+        "cuda_version": "12.5.1",
+        "cudnn_version": "9",
+        "is_cuda_build": "True",
+    }
+
+
 def test_jax_takes_its_cuda_from_the_plugin(site):
     for name in ("jax", "jaxlib"):
         (site / name).mkdir()

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +26,7 @@ from tests.elf_support import (
     needs_gcc,
     really_loaded,
 )
+from tests.heavy_support import TORCH, heavy_prefix
 from tests.packages_support import below, dist_info, write
 
 
@@ -301,16 +301,14 @@ def test_numbers_that_libraries_answer_with(decode, number, version):
 
 @pytest.fixture(scope="module")
 def torch_python(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("torch") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--no-cache-dir", "torch==2.9.1"]
-    subprocess.run(command, check=True)
-    return folder / "bin/python"
+    return Path(
+        heavy_prefix("ENVLOCK_HEAVY_PREFIX", tmp_path_factory.mktemp("torch") / "venv", TORCH), "bin/python"
+    )
 
 
 @pytest.mark.heavy
 class TestRealTorch:
-    """torch 2.9.1 with its nvidia wheels (7 GB), imported by a real Python beside the one on paper."""
+    """torch with its nvidia wheels, imported by a real Python beside the one on paper."""
 
     @staticmethod
     def import_torch(python: Path, environ):
@@ -339,12 +337,9 @@ class TestRealTorch:
         site = next(python.parents[1].glob("lib/python*/site-packages"))
         if shadowed:
             (tmp_path / "shadow").mkdir()
-            for path in (
-                "cudnn/lib/libcudnn.so.9",
-                "cuda_runtime/lib/libcudart.so.12",
-                "curand/lib/libcurand.so.10",
-            ):
-                shutil.copy(site / "nvidia" / path, tmp_path / "shadow")
+            for name in ("libcudnn", "libcudart", "libcurand"):
+                (library,) = site.glob(f"nvidia/*/lib/{name}.so.*[0-9]")
+                shutil.copy(library, tmp_path / "shadow")
             environ["LD_LIBRARY_PATH"] = str(tmp_path / "shadow")
         real, archs, cudnn, nccl, abi = self.import_torch(python, environ)
         root = LiveRoot(environ)
