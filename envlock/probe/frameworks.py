@@ -52,10 +52,10 @@ _TORCH_PRELOADS = {
     "nvtx": "libnvToolsExt.so.*[0-9]",
 }
 """Folders of nvidia wheels, and the files in them, that torch/__init__.py (_preload_cuda_deps) opens by path when
-libtorch_global_deps.so does not load; in its order."""
+libtorch_global_deps.so does not load; in its order. Where that file can be read, its own list counts."""
 _TORCH_EARLY = (("cuda_nvrtc", "libnvrtc.so.*[0-9]"), ("cuda_nvrtc", "libnvrtc-builtins.so.*[0-9]"),
                 ("nvjitlink", "libnvJitLink.so.*[0-9]"))  # fmt: skip
-"""What it opens by path when libtorch_global_deps.so does load (pytorch#138460, pytorch#145580)."""
+"""What torch from 2.6 on opens by path when it does load (pytorch#138460, pytorch#145580); later ones open all."""
 
 
 class Dist(NamedTuple):
@@ -789,14 +789,20 @@ def _load_torch(environment: Environment, framework: Framework, process: Process
     deps = f"{folder}/lib/libtorch_global_deps.so"
     if root.is_file(deps):
         failed = process.open(deps, strict=True).missing
+        text = try_read(root, folder + "/__init__.py", 4 * _SMALL)
+        major = str(framework.facts.get("cuda", "")).partition(".")[0]
         if any(re.match(r"lib(?:cu|nv|nccl)", one.soname) for one in failed):
-            for part, pattern in _TORCH_PRELOADS.items():
-                _preload(environment, process, part, pattern)
+            for part, pattern in _torch_preloads(text):
+                _preload(environment, process, part, pattern, major)
             process.open(deps)
-        elif process.loaded(r"libcudart\.so") and _preloads_early(environment, framework):
-            for part, pattern in _TORCH_EARLY:
-                if not _preload(environment, process, part, pattern):
-                    break  # the first that is not there raises, and the rest is passed over
+        elif process.loaded(r"libcudart\.so"):
+            if re.search(r"_preload_cuda_deps\(required=False\)", text or ""):
+                for part, pattern in _torch_preloads(text):
+                    _preload(environment, process, part, pattern, major)
+            elif _preloads_early(framework, text):
+                for part, pattern in _TORCH_EARLY:
+                    if not _preload(environment, process, part, pattern, major):
+                        break  # the first that is not there raises, and the rest is passed over
     modules = [path for path in framework.binaries if path.startswith(folder + "/_C")]
     missing = []
     for path in modules or framework.binaries:
@@ -810,21 +816,29 @@ def _load_torch(environment: Environment, framework: Framework, process: Process
     return missing
 
 
-def _preloads_early(environment: Environment, framework: Framework) -> bool:
+def _torch_preloads(text: Optional[str]) -> Sequence[Tuple[str, str]]:
+    """Return the pairs of folder and file that _preload_cuda_deps lists in a torch/__init__.py."""
+    listed = (text or "").partition("def _preload_cuda_deps(")[2].partition("\ndef ")[0]
+    pairs = re.findall(
+        r"""["'](\w{1,40})["']\s*[:,]\s*["'](lib[\w-]{1,40}\.so[\w.*\[\]-]{0,40})["']""", listed
+    )
+    return pairs or tuple(_TORCH_PRELOADS.items())
+
+
+def _preloads_early(framework: Framework, text: Optional[str]) -> bool:
     """Tell whether this torch opens nvrtc and nvjitlink of the wheels before all else (since 2.6)."""
-    text = try_read(environment.root, framework.folder + "/__init__.py", 4 * _SMALL)
     if text is not None:
         return re.search(r"_preload_cuda_(?:deps|lib)\(\s*\"nvjitlink\"", text) is not None
     version = re.match(r"(\d+)\.(\d+)", str(framework.facts.get("version", "")))
     return version is not None and (int(version.group(1)), int(version.group(2))) >= (2, 6)
 
 
-def _preload(environment: Environment, process: Process, part: str, pattern: str) -> bool:
+def _preload(environment: Environment, process: Process, part: str, pattern: str, major: str = "13") -> bool:
     """Open the first file of an nvidia wheel on the path, as _preload_cuda_deps does; False if there is none."""
     for site in environment.sites:
         if "nvidia" not in site.entries and part not in site.entries:
             continue
-        for folder in (f"nvidia/{part}/lib", "nvidia/cu13/lib", f"{part}/lib"):
+        for folder in (f"nvidia/{part}/lib", f"nvidia/cu{major}/lib", f"{part}/lib"):
             paths = _match(environment.root, f"{site.path}/{folder}", (pattern,))
             if paths:
                 opened = process.open(paths[0]).objects

@@ -239,6 +239,40 @@ def test_jax_loads_the_wheels_by_path_where_its_plugin_says_so(site, tmp_path, p
     assert "libcublas.so.12" in missing
 
 
+PRELOADS = """
+def _preload_cuda_deps(err: OSError | None = None, required: bool = True) -> None:
+    cuda_libs: list[tuple[str, str]] = [
+        # NOTE: Order matters!
+        ("cublas", "libcublasLt.so.*[0-9]"),
+        ("cudnn", "libcudnn.so.*[0-9]"),
+        ("cuda_runtime", "libcudart.so.*[0-9]"),
+    ]
+
+
+def _load_global_deps() -> None:
+    _preload_cuda_deps(%s)
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize(("call", "preloaded"), [("required=False", True), ("err", False)])
+def test_torch_opens_all_wheels_by_path_where_its_init_says_so(site, tmp_path, call, preloaded):
+    """As torch 2.14 does (torch/__init__.py): LD_LIBRARY_PATH loses although its libraries have a RUNPATH."""
+    made = {"libcudnn.so.9": "cudnn", "libcudart.so.12": "cuda_runtime"}
+    wheels = {name: str(site / f"nvidia/{folder}/lib/{name}") for name, folder in made.items()}
+    make_torch(site)
+    (site / "torch/__init__.py").write_text(PRELOADS % call)
+    decoys = {name: str(make_library(tmp_path / "cuda" / name, soname=name)) for name in made}
+    target = SimpleNamespace(prefix=str(site.parents[2]), site_packages=[str(site)], base_executable="")
+    environment = scan_environment(LiveRoot({"LD_LIBRARY_PATH": str(tmp_path / "cuda")}), target)
+    (torch,) = find_frameworks(environment)
+    process, _ = simulate(environment, torch)
+    loaded = {name: process.find(name).path for name in made}
+    # What libtorch_global_deps needs is searched for before anything is preloaded.
+    assert loaded["libcudart.so.12"] == decoys["libcudart.so.12"]
+    assert loaded["libcudnn.so.9"] == (wheels if preloaded else decoys)["libcudnn.so.9"]
+
+
 @pytest.mark.parametrize(
     ("version", "facts"),
     [
