@@ -18,18 +18,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
-from envlock.errors import EnvlockError
+# Not tomllib: tomli's wheels are compiled, and reading the matrix was most of what a check took.
+import tomli as tomllib
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from envlock.errors import EnvlockError
 
 Row = Mapping[str, Any]
 
