@@ -158,6 +158,19 @@ def test_a_new_release_gets_a_row_with_what_its_metadata_says():
     assert rows["companion"][1]["torch"] == "==2.11.0"
 
 
+def test_a_version_that_has_a_row_of_another_source_gets_no_second_one():
+    other = FILE[FILE.index("[[companion]]") :].replace("0.24.0", "0.26.0")
+    other = other.replace("wheel metadata of torchvision 0.26.0 (PyPI)", "pytorch/vision v0.26.0 setup.py")
+    registry = index(vision=[(wheel("torchvision", "0.26.0"), VISION.format(torch="2.11.0"))])
+    assert tool.refresh(f"{FILE}\n{other}", registry, TODAY) == f"{FILE}\n{other}"
+
+
+def test_a_new_version_whose_metadata_cannot_be_read_is_named(capsys):
+    registry = index(vision=[(wheel("torchvision", "0.26.0"), None)])
+    assert tool.refresh(FILE, registry, TODAY) == FILE
+    assert capsys.readouterr().err.startswith("torchvision 0.26.0: no row")
+
+
 def test_a_companion_that_pins_nothing_gets_no_row():
     registry = index(vision=[(wheel("torchvision", "0.30.0"), "Name: torchvision\nRequires-Dist: torch\n")])
     assert tool.refresh(FILE, registry, TODAY) == FILE

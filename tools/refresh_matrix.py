@@ -5,7 +5,8 @@
     ... python tools/refresh_matrix.py --write                                          and write it
 
 Only rows whose source is "wheel metadata of NAME VERSION (PyPI)" are read again, and rows for newer versions of
-those packages are added; every other row has a source that a person has to read. A new row holds what the
+those packages are added, unless one of another source has that version; every other row has a source that a person
+has to read. A newer version whose metadata the index does not offer is named on stderr. A new row holds what the
 metadata says and no more: tests/matrix/test_frameworks.py names the columns that are then still to be filled in.
 
 Formats: simple repository API as JSON (PEP 691), metadata beside the wheel (PEP 658), core metadata (PEP 566).
@@ -154,11 +155,10 @@ def _refreshed(rows: Sequence[Row], registry: Registry, today: datetime.date) ->
     origins = [_origin(row) for row in rows]
     last = {origin[0]: number for number, origin in enumerate(origins) if origin}
     releases = {package: _releases(registry.wheels(package)) for package in last}
-    known = {
-        package: {origin[1] for origin in origins if origin and origin[0] == package} for package in last
-    }
+    known = {package: _known(package, rows, origins) for package in last}
     for package in last:
-        _guard(package, known[package], set(releases[package]))
+        read_before = {origin[1] for origin in origins if origin and origin[0] == package}
+        _guard(package, read_before, set(releases[package]))
     for number, (row, origin) in enumerate(zip(rows, origins, strict=True)):
         if origin is None:
             yield row
@@ -169,8 +169,13 @@ def _refreshed(rows: Sequence[Row], registry: Registry, today: datetime.date) ->
         if last[package] == number:
             for newer, files in releases[package].items():
                 if newer > max(known[package]) and not newer.is_prerelease:
-                    added = _reread(_stub(row, package, newer), package, newer, files, registry, today)
-                    if len(added) > len(_stub(row, package, newer)):
+                    stub = _stub(row, package, newer)
+                    added = _reread(stub, package, newer, files, registry, today)
+                    if added is stub:
+                        sys.stderr.write(
+                            f"{package} {newer}: no row: no metadata beside its wheels, or no pin in it\n"
+                        )
+                    else:
                         yield added
 
 
@@ -180,6 +185,15 @@ def _origin(row: Row) -> tuple[str, Version] | None:
     if not found or row["version"] != found[2]:
         return None
     return found[1], Version(found[2])
+
+
+def _known(package: str, rows: Sequence[Row], origins: Sequence[tuple[str, Version] | None]) -> set[Version]:
+    """Return the versions of a package that have a row, whatever its source."""
+    return {
+        Version(row["version"])
+        for row, origin in zip(rows, origins, strict=True)
+        if row.get("package", package) == package and ("package" in row or origin)
+    }
 
 
 def _stub(like: Row, package: str, version: Version) -> Row:
