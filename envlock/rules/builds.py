@@ -191,6 +191,7 @@ def _onnxruntime(matrix: Matrix) -> Iterator[Build]:
             version=row["version"],
             cuda=row["cuda"],
             install=f'pip install "onnxruntime-gpu=={pin}"{index}',
+            python=row.get("python", ""),
             compiler_cuda=row["cuda"],
             brings_cuda=False,
             cudnn=row["cudnn"],
