@@ -1,19 +1,16 @@
 """The probe sent over a real sshd on loopback to an old Python: the manifest is that of a local capture."""
 
-import os
-import pwd
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.support import run
 from tests.packages_support import dist_info, pip, virtualenv, wheel
+from tests.ssh_support import sshd, user
 
 TOP = Path(__file__).parent.parent
 LOCAL = f"import sys; sys.path.insert(0, {str(TOP)!r}); from envlock.cli import main; main()"
@@ -35,46 +32,8 @@ def oldest_python():
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory):
     """Start an sshd of our own and return the command that logs in by key."""
-    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-    if sshd is None or shutil.which("ssh") is None:
-        pytest.skip("sshd is not installed")
-    folder = tmp_path_factory.mktemp("ssh")
-    for name in ("host", "user"):
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
-        subprocess.run(command, check=True)
-    shutil.copy(folder / "user.pub", folder / "authorized_keys")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
-    (folder / "config").write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
-        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
-        f"StrictModes no\nUsePAM no\nPidFile none\nPermitUserEnvironment no\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd's unprivileged half is shut in
-    log = folder / "log"
-    with log.open("wb") as output:
-        server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "config")], stderr=output)
-    user = pwd.getpwuid(os.geteuid()).pw_name
-    options = (
-        f"UserKnownHostsFile={folder}/known_hosts StrictHostKeyChecking=yes BatchMode=yes IdentitiesOnly=yes"
-    ).split()
-    command = ["ssh", "-F", "/dev/null", "-i", str(folder / "user"), "-p", str(port)]
-    command += [part for option in options for part in ("-o", option)] + [f"{user}@127.0.0.1"]
-    try:
-        for _ in range(50):
-            if server.poll() is None and "Server listening" in log.read_text():
-                break
-            time.sleep(0.1)
-        login = subprocess.run([*command, "true"], capture_output=True, text=True, timeout=30, check=False)
-        if login.returncode:
-            pytest.skip(f"sshd lets nobody in: {(log.read_text() + login.stderr).splitlines()[-3:]}")
-        yield command
-    finally:
-        server.terminate()
-        server.wait(10)
+    with sshd(tmp_path_factory.mktemp("ssh")) as server:
+        yield ["ssh", *server.options(), f"{user()}@127.0.0.1"]
 
 
 def test_a_capture_over_ssh_is_the_local_one(ssh, tmp_path):

@@ -368,7 +368,8 @@ class _Lines:
         except OSError as error:
             if regular:
                 os.ftruncate(file.fileno(), before)
-            raise EnvlockError(f"cannot write {self._path}: {error.strerror or error}") from None
+            name = "standard output" if self._path == "-" else self._path
+            raise EnvlockError(f"cannot write {name}: {error.strerror or error}") from None
 
     def close(self, *, failed: bool) -> None:
         if self._file is not None and self._path != "-":

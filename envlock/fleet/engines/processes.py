@@ -88,6 +88,7 @@ def _collect(node: str, process: subprocess.Popen[bytes], timeout: float, stop: 
                 return Answer(node, failed=f"no answer within {timeout:g} s")
             if stop.is_set():
                 return Answer(node, failed="not asked any more")
+            ended = process.poll() is not None  # before the look at the streams: what it wrote last is seen
             ready = streams.select(min(left, _TICK))
             for key, _ in ready:
                 piece = os.read(key.fd, 65536)
@@ -98,7 +99,7 @@ def _collect(node: str, process: subprocess.Popen[bytes], timeout: float, stop: 
             if len(output) > OUTPUT_LIMIT:
                 return Answer(node, failed=f"printed more than {OUTPUT_LIMIT // 2**20} MiB")
             # A shared ssh connection goes on in the background and may hold a stream open.
-            if not ready and process.poll() is not None:
+            if ended and not ready:
                 break
     try:
         code = process.wait(max(_TICK, end - time.monotonic()))
