@@ -19,7 +19,7 @@ from tests.ssh_support import free_port, sshd
 NOISE = """
 case "$NODE" in
 hangs) sleep 600 ;;
-dies) kill -9 $PPID ;;
+dies) kill -9 $PPID $$ ;;
 garbage) printf '\\033[31mhello\\n'; exit 0 ;;
 floods) exec cat /dev/zero ;;
 cut) printf '{"schema": "envlock-obs'; exit 0 ;;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,10 +36,15 @@ def _connect(address: str) -> Any:
         raise EnvlockError(
             "--ray needs Ray beside envlock, in the cluster's version: pip install ray"
         ) from None
+    host, colon, port = address.rpartition(":")
     try:
+        if colon and port.isdigit() and "/" not in host:
+            # Ray itself tries for minutes, and says so on standard error.
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise EnvlockError(f"cannot reach Ray at {address}: {_first_line(error)}") from None
+    except (ConnectionError, RuntimeError, ValueError, OverflowError, OSError) as error:
+        reason = getattr(error, "strerror", None) or _first_line(error)
+        raise EnvlockError(f"cannot reach Ray at {address}: {reason}") from None
     return ray
 
 
