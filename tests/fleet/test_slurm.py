@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.cli.support import TOP, run
-from tests.fleet.slurm_support import slurm
 from tests.fleet.node_support import facts, stacks, strange_python
+from tests.fleet.slurm_support import slurm
 
 USUAL = ("550.90.07", "1.0")
 ODD = ("550.54.14", "2.0")
