@@ -265,6 +265,9 @@ def _torch_companions(stack: Stack, matrix: Matrix) -> Outcome:
     torch = stack.version_of("torch")
     if torch is None or not torch.version or not is_release(torch.version):
         return
+    newest = matrix.rows("torch", "release")[-1]["version"]
+    if release(torch.version) > release(newest):
+        yield Unknown(needs=f"what belongs to torch {torch.version} (the matrix ends at torch {newest})")
     for name in TORCH_COMPANIONS:
         held = stack.version_of(name)
         found = _stated_pair(name, held, torch, stack, matrix) or _listed_pair(

@@ -2,8 +2,10 @@
 
 import pytest
 
+from envlock.manifest.read import loads as read
+from envlock.rules.engine import run
 from envlock.rules.framework import _readings, loads
-from tests.rules.on_paper import one, said
+from tests.rules.on_paper import MATRIX, one, said
 
 GPU = '[[gpu]]\nname = "NVIDIA A100-SXM4-40GB"\ncompute_capability = "8.0"\n[driver]\nversion = "550.54.15"\n'
 
@@ -118,6 +120,15 @@ def test_a_companion_built_for_another_cuda_major_is_an_error():
     assert "CUDA 11.8" in finding.message
     assert "CUDA 12.4" in finding.message
     assert finding.fixes[0].to == "0.19.0+cu124"
+
+
+@pytest.mark.parametrize(("torch", "verdict"), [("2.99.0+cu130", "unknown"), ("2.15.0", "fine")])
+def test_a_torch_newer_than_the_matrix_is_unknown_neither_fine_nor_wrong(torch, verdict):
+    stack = f'schema = "envlock/1"\n[framework.torch]\nversion = "{torch}"\ncuda = "13.0"\n'
+    result = run(read(stack + pip(torch=torch, torchvision="0.30.0")), MATRIX)
+    assert result.verdict == verdict
+    assert not result.findings
+    assert ["torch 2.99.0+cu130" in each.needs for each in result.unknown] == [True] * (verdict == "unknown")
 
 
 def test_the_last_torchtext_does_not_follow_later_torches():
