@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from envlock.compare.groups import Alike, Group, Grouping, group_alike
-from envlock.compare.model import Cause
+from envlock.compare.model import Cause, Unseen
 from envlock.manifest.address import covers
 from envlock.manifest.node_names import PARTS_SHOWN, fold
 from envlock.rules.engine import Kind, run_fleet
@@ -47,6 +47,8 @@ class NodesComparison(msgspec.Struct, frozen=True):
     """Addresses that differ on nearly every node and were not compared."""
     uncompared: tuple[str, ...] = ()
     """Nodes that differ in too many ways to have been compared."""
+    unobserved: tuple[Unseen, ...] = ()
+    """What nodes could not see; ``side`` names them as one host list."""
     unknown: tuple[Unknown, ...] = ()
 
     @property
@@ -90,8 +92,15 @@ def compare_nodes(
         failed=dict(failed or {}),
         own=tuple(own),
         uncompared=tuple(uncompared),
+        unobserved=unseen_on(kinds),
         unknown=tuple(unknown.values()),
     )
+
+
+def unseen_on(kinds: Iterable[Alike]) -> tuple[Unseen, ...]:
+    """Return what the nodes could not see, by address and then by node."""
+    found = [each for kind in kinds for each in kind.unobserved]
+    return tuple(sorted(found, key=lambda each: (each.address, each.side)))
 
 
 def _oddities(findings: Sequence[Finding], grouping: Grouping) -> tuple[Oddity, ...]:
@@ -128,7 +137,8 @@ def _joined(finding: Finding, grouping: Grouping) -> Oddity:
     first, cause = consequences[0]
     more = f" (and {len(consequences) - 1} more of it)" if len(consequences) > 1 else ""
     # What is an error by itself needs no consequence to be one.
-    word = ", and so" if cause and finding.severity != "error" else "; there"
+    names = fold(sorted(nodes), PARTS_SHOWN)
+    word = ", and so" if cause and finding.severity != "error" else f"; on {names}"
     return Oddity(
         tuple(sorted(nodes)),
         msgspec.structs.replace(finding, message=f"{finding.message}{word} {first.message}{more}"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from envlock.compare.groups import Alike
-from envlock.compare.nodes import Oddity, compare_nodes
+from envlock.compare.model import Unseen
+from envlock.compare.nodes import Oddity, compare_nodes, unseen_on
 from envlock.locks.policy import Verification, check_policy, verify, waived
 from envlock.manifest.model import Manifest
 
@@ -35,6 +36,8 @@ class NodesVerification(msgspec.Struct, frozen=True):
     failed: dict[str, str] = {}
     own: tuple[str, ...] = ()
     uncompared: tuple[str, ...] = ()
+    unobserved: tuple[Unseen, ...] = ()
+    """What nodes could not see; ``side`` names them as one host list."""
 
     @property
     def nodes(self) -> int:
@@ -83,4 +86,5 @@ def verify_nodes(
         failed=dict(failed or {}),
         own=tuple(own),
         uncompared=tuple(uncompared),
+        unobserved=unseen_on(kinds),
     )

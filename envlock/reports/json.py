@@ -176,6 +176,7 @@ def nodes(result: NodesComparison) -> str:
             failed=result.failed,
             own=result.own,
             uncompared=result.uncompared,
+            unobserved=result.unobserved,
         )
     )
 
@@ -197,6 +198,7 @@ def nodes_verification(result: NodesVerification) -> str:
             failed=result.failed,
             own=result.own,
             uncompared=result.uncompared,
+            unobserved=result.unobserved,
         )
     )
 

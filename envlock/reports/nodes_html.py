@@ -141,6 +141,8 @@ def _nodes(
     if result.own:
         own = ", ".join(map(coded, result.own))
         yield f'<p class="note">Each node has its own, so that it was not compared: {own}</p>'
+    for addresses, names in told.unseen_on(result.unobserved):
+        yield f'<p class="note">Not seen, and so not compared: {coded(addresses)} ({escaped(names)})</p>'
     if result.uncompared:
         yield f'<p class="note">Too many kinds of node, not compared: {escaped(fold(result.uncompared))}</p>'
 

@@ -100,6 +100,8 @@ def _rest(result: NodesComparison | NodesVerification, everything: bool) -> list
     lines = _failures(result.failed, everything)
     if result.own:
         lines += ["", f"Each node has its own, not compared: {', '.join(map(code, result.own))}"]
+    for addresses, nodes in told.unseen_on(result.unobserved):
+        lines += ["", f"Not seen, and so not compared: {code(addresses)} ({prose(nodes)})"]
     if result.uncompared:
         lines += ["", f"Too many kinds of node, not compared: {_names(result.uncompared, everything)}"]
     return lines

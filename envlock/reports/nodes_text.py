@@ -35,12 +35,10 @@ def comparison(result: NodesComparison, style: Style, *, everything: bool = Fals
         for group in groups[:limit]:
             title = style.paint(story.node_group_title(group, result.grouping), "bold")
             lines += ["", f"{title}: {_names(group.members, everything)}"]
-            lines += differences(group.changes, group.unobserved, style, everything=everything)
+            lines += differences(group.changes, (), style, everything=everything)
         left = groups[limit:]
         nodes = sum(len(group.members) for group in left)
         lines += _left(len(left), "group", style, f", {story.plural(nodes, 'node')}")
-    else:
-        lines += differences((), groups[0].unobserved, style, everything=everything)
     return _page([*lines, *_rest(result, style, everything)])
 
 
@@ -107,6 +105,9 @@ def _rest(result: NodesComparison | NodesVerification, style: Style, everything:
         more = len(result.own) - OWN_SHOWN
         counted = f" and {more} more" if more > 0 and not everything else ""
         lines.append(f"each node has its own, not compared: {safe(own)}{counted}")
+    unseen = story.unseen_on(result.unobserved)
+    for addresses, nodes in unseen[: len(unseen) if everything else OWN_SHOWN]:
+        lines.append(f"not seen, and so not compared: {safe(addresses)} ({safe(nodes)})")
     if result.uncompared:
         lines.append(f"too many kinds of node, not compared: {_names(result.uncompared, everything)}")
     return ["", *(style.paint(line, "dim") for line in lines)] if lines else []

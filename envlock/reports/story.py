@@ -374,6 +374,17 @@ def failed_nodes(failed: Mapping[str, str]) -> list[tuple[list[str], str]]:
     )
 
 
+def unseen_on(unobserved: Iterable[Unseen]) -> list[tuple[str, str]]:
+    """Return what nodes could not see, addresses of the same nodes together: "driver, gpu" and the nodes."""
+    nodes: dict[str, list[str]] = {}
+    for each in unobserved:
+        nodes.setdefault(each.address, []).append(each.side)
+    together: dict[str, list[str]] = {}
+    for address, sides in nodes.items():
+        together.setdefault(members(sides, 3), []).append(address)
+    return [(", ".join(addresses), said) for said, addresses in together.items()]
+
+
 def members(names: Sequence[str], limit: int) -> str:
     """Name the machines of a group; those beyond the limit are counted."""
     shown = ", ".join(names[:limit])

@@ -162,3 +162,33 @@ def test_the_file_for_the_collector_is_replaced_in_one_step_and_parses(bad, tmp_
         "envlock_finding_unlisted",
         "envlock_node_apart",
     ]
+
+
+def test_one_page_holds_any_number_of_nodes_and_kinds_of_node():
+    from envlock.compare.nodes import compare_nodes
+    from envlock.fleet.census import take
+    from envlock.fleet.store import Entry
+    from envlock.matrix.loader import load
+    from envlock.reports import nodes_text
+    from envlock.reports.style import Style
+
+    texts = {f"n{number:04}": node(number % 50, **ODD.get(number % 40, {})) for number in range(1, 2001, 2)}
+    texts |= {
+        f"m{number:03}": node(number, driver=f"550.{number}.1", numpy=f"1.{number}") for number in range(40)
+    }
+    found = take(Entry(name, place=name, content=text.encode()) for name, text in texts.items())
+    failed = {f"f{number:03}": f"exit code {number}" for number in range(90)}
+    page = nodes_text.comparison(compare_nodes(found.kinds, load(), failed=failed), Style(colour=False))
+    assert len(page.splitlines()) < 70 and max(map(len, page.splitlines())) < 500
+    assert "and 85 more reasons (--all lists them)" in page
+
+
+def test_what_nodes_could_not_see_is_said_once(tmp_path):
+    for number in range(1, 6):
+        blind = node(number).replace(
+            "[host]", '[capture.unobserved]\nlibrary = "no"\ncompiler = "no"\n\n[host]'
+        )
+        (tmp_path / f"n{number}.toml").write_text(blind if number < 4 else node(number), encoding="utf-8")
+    done = run("fleet", "diff", tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == "5 nodes, all equal\n\nnot seen, and so not compared: compiler, library (n[1-3])\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import envlock
 from envlock.compare.groups import Alike, group
+from envlock.compare.model import Unseen
 from envlock.compare.nodes import compare_nodes
 from envlock.locks.nodes import verify_nodes
 from envlock.manifest.read import loads
@@ -95,7 +96,10 @@ def nodes(hostile_names: bool = False):
     odd = hostile("2") if hostile_names else example("old-driver")
     sound = hostile("1") if hostile_names else example("train-h100")
     names = EVIL if hostile_names else [f"node{number:02}" for number in range(1, 11)]
-    kinds = [Alike(list(names[:-2]), sound, []), Alike([names[-2]], odd, [])]
+    kinds = [
+        Alike(list(names[:-2]), sound, [Unseen(EVIL[4], EVIL[5], names[0])]),
+        Alike([names[-2]], odd, []),
+    ]
     more = {"failed": {names[-1]: EVIL[0]}, "own": (EVIL[1],), "uncompared": (EVIL[2], EVIL[3])}
     return compare_nodes(kinds, MATRIX, **more), verify_nodes(sound, kinds, MATRIX, **more)
 
