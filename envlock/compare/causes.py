@@ -8,6 +8,7 @@ its evidence are reverted, one by one and then in minimal sets (delta debugging,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -226,14 +227,15 @@ _KIND_WEIGHT = {"added": 8, "removed": 10, "origin": 18, "digest": 25, "value": 
 
 
 def rank_unexplained(
-    changes: Sequence[Change], mine: Manifest, theirs: Manifest, symptoms: Symptoms | None
+    changes: Sequence[Change], mine: Manifest, theirs: Manifest, symptoms: Symptoms | None, matrix: Matrix
 ) -> list[Suspect]:
     """Rank root changes by what couples to them, their size, and what the error text names."""
     dependants = _dependants(mine, theirs)
+    blamed = _blamed_before(matrix)
     suspects = []
     for root, group in _groups(changes).items():
         leader = next((change for change in group if change.address == root), group[0])
-        weight, reasons = _weigh(leader, dependants)
+        weight, reasons = _weigh(leader, dependants, blamed)
         said, words = _said(group, symptoms)
         why = "; ".join([*words, *reasons])
         cause = Cause(root if leader.address == root else leader.address, tuple(each.address for each in group),
@@ -243,8 +245,6 @@ def rank_unexplained(
 
 
 def _dependants(*manifests: Manifest) -> dict[str, int]:
-    import re
-
     counts: dict[str, int] = {}
     name = re.compile(r"[A-Za-z0-9._-]+")
     for manifest in manifests:
@@ -256,7 +256,18 @@ def _dependants(*manifests: Manifest) -> dict[str, int]:
     return counts
 
 
-def _weigh(change: Change, dependants: dict[str, int]) -> tuple[float, list[str]]:
+def _blamed_before(matrix: Matrix) -> dict[str, int]:
+    """Count in how many rows of the matrix a package (by name) or a variable (by address) is what broke others."""
+    counts: dict[str, int] = {}
+    for row in matrix.rows("breakages", "breakage"):
+        name = row.get("blame", row["with"])
+        counts[name] = counts.get(name, 0) + 1
+    for row in matrix.rows("environment", "variable"):
+        counts[f"environ.{row['name']}"] = 1
+    return counts
+
+
+def _weigh(change: Change, dependants: dict[str, int], blamed: dict[str, int]) -> tuple[float, list[str]]:
     section, _, rest = change.address.partition(".")
     reasons: list[str] = []
     weight: float
@@ -264,15 +275,19 @@ def _weigh(change: Change, dependants: dict[str, int]) -> tuple[float, list[str]
     if section == "package":
         name = rest.partition(".")[2]
         hanging = dependants.get(name, 0)
-        weight = 20 + size + _KIND_WEIGHT[change.kind] + _COUPLED.get(name, 0) + min(hanging, 20)
+        kind = 0 if _only_rebuilt(change) else _KIND_WEIGHT[change.kind]
+        weight = 20 + size + kind + _COUPLED.get(name, 0) + min(hanging, 20)
         if name in _COUPLED:
             reasons.append("others are built against it")
+        elif name in blamed:
+            weight += min(4 * blamed[name], 20)
+            reasons.append("releases of it are known to break others")
         if hanging > 2:
             reasons.append(f"{hanging} requirements name it")
         if name.startswith("nvidia-") or rest.startswith("system."):
             weight += 30
     elif section == "environ":
-        loud = rest.startswith(_LOUD_VARIABLE)
+        loud = rest.startswith(_LOUD_VARIABLE) or change.address in blamed
         weight = _LAYER_WEIGHT["environ"] if loud else 5 if rest.startswith(_QUIET_VARIABLE) else 30
         reasons.append("a variable that changes what is loaded or used" if loud else "a variable")
     else:
@@ -287,6 +302,20 @@ def _weigh(change: Change, dependants: dict[str, int]) -> tuple[float, list[str]
         weight *= 0.8
         reasons.append("the other report may merely not say")
     return weight, reasons
+
+
+_HASH_AND_NUMBER = re.compile(r"h[0-9a-f]{7,}|_\d+$")
+
+
+def _only_rebuilt(change: Change) -> bool:
+    """Tell whether conda builds differ in hash and number alone: made anew for what they depend on, not otherwise."""
+    if change.kind != "build":
+        return False
+    builds = [
+        side.get("build") or "" if isinstance(side, dict) else "" for side in (change.before, change.after)
+    ]
+    plain = {_HASH_AND_NUMBER.sub("", each) for each in builds}
+    return all(builds) and len(plain) == 1
 
 
 def _said(group: Sequence[Change], symptoms: Symptoms | None) -> tuple[float, list[str]]:

@@ -84,7 +84,7 @@ def compare(
                 if each.side == side and not each.shared and each.finding.breaks
             ]
             suspects += find_causes(one, found, own, matrix, symptoms, flipped=side == "theirs")
-    suspects += rank_unexplained(found, mine, theirs, symptoms)
+    suspects += rank_unexplained(found, mine, theirs, symptoms, matrix)
     unknown = {(each.rule, each.needs): each for result in results.values() for each in result.unknown}
     return Difference(
         changes=tuple(found),

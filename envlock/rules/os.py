@@ -263,8 +263,9 @@ def _install(row: Any, soname: str, stack: Stack) -> str:
 def _named_as_missing(stack: Stack, rows: dict[str, Any]) -> Outcome:
     """Find libraries that were looked for by name and were not there."""
     for address, reason in stack.manifest.capture.unobserved.items():
-        soname = next((name for name in rows if name in reason), None)
-        if not address.startswith("library.") or soname is None:
+        kind, _, own = address.partition(".")
+        soname = next((name for name in rows if name in reason or own in (name, name.split(".so")[0])), None)
+        if kind != "library" or soname is None:
             continue
         users = [
             name for name in rows[soname]["needed_by"] if name in stack.packages or name in stack.frameworks

@@ -52,7 +52,8 @@ def requirement_unmet(stack: Stack, matrix: Matrix) -> Outcome:
     Fix: install a version in the range, or move the package that asks for it.
 
     Source: PEP 508 (dependency specification) and PEP 440 (version ranges); the requirements are the
-    installed packages' own metadata.
+    installed packages' own metadata, or, for reports without any, that of their releases
+    (`envlock matrix requires`).
     """
     for name, lines in stack.manifest.requires.items():
         owner = stack.package(name)
@@ -88,6 +89,76 @@ def requirement_unmet(stack: Stack, matrix: Matrix) -> Outcome:
                     source=f"metadata of {name} (Requires-Dist)",
                     rank=1,
                 )
+    yield from _as_released(stack, matrix)
+
+
+def _as_released(stack: Stack, matrix: Matrix) -> Outcome:
+    """Hold packages of a report that lists no requirements to what their releases are known to require."""
+    if not stack.partial:
+        # A capture reads the packages' own metadata.
+        return
+    for row in matrix.rows("requires", "requirement"):
+        owner, held = stack.version_of(row["package"]), stack.version_of(row["on"])
+        if owner is None or held is None or not held.version or row["package"] in stack.manifest.requires:
+            continue
+        if owner.manager == held.manager == "conda":
+            # The solver has read the requirements.
+            continue
+        if not owner.version:
+            yield from _if_newer(row, owner, held)
+            continue
+        asked = _asked(row, owner.version)
+        if not asked or any(not each or matches(held.version, each) is not False for each in asked):
+            continue
+        line = f"{row['on']}{asked[-1]}"
+        yield Finding(
+            subject=held.address,
+            message=f"{owner.name} {owner.version} requires {line}, but {held.name} {held.version} is installed",
+            evidence=(Evidence(held.address, held.version), Evidence(owner.address, owner.version)),
+            fixes=_install(held.name, asked[-1], held.address),
+            source=row["source"],
+            rank=1,
+        )
+
+
+def _asked(row: Any, text: str) -> tuple[str, ...]:
+    """Return what a release asks for: more than one text where its version leaves several releases open."""
+    have = version(text)
+    since: list[Any] = [version(each) for each in row["since"]]
+    newest = version(row["last"])
+    if have is None or newest is None or have > newest:
+        return ()
+    short = len(have.release) < 3
+    found = []
+    for place, (start, needs) in enumerate(zip(since, row["needs"], strict=True)):
+        after = since[place + 1] if place + 1 < len(since) else None
+        # "2.12" may be any release of that series.
+        within = start.release[: len(have.release)] == have.release and short
+        if within or (start <= have and (after is None or have < after)):
+            found.append(needs)
+            if row.get("sampled") and after is not None and start < have:
+                found.append(row["needs"][place + 1])
+    return tuple(found)
+
+
+def _if_newer(row: Any, owner: Installed, held: Installed) -> Outcome:
+    """A package of unknown version asks for more from some release on than what is installed."""
+    fits = [not needs or matches(held.version, needs) is not False for needs in row["needs"]]
+    have, floor = version(held.version), version(row["needs"][-1].partition(",")[0].lstrip("<>=~!"))
+    if fits[-1] or not any(fits) or have is None or floor is None or have > floor:
+        return
+    place = len(fits) - fits[::-1].index(True)
+    line = f"{row['on']}{row['needs'][place]}"
+    yield Finding(
+        subject=held.address,
+        message=f"{owner.name} requires {line} if it is {row['since'][place]} or newer, and {held.name} "
+        f"{held.version} is installed",
+        evidence=(Evidence(held.address, held.version), Evidence(owner.address, None)),
+        source=row["source"],
+        severity="note",
+        rank=1,
+        breaks=False,
+    )
 
 
 def _known_missing(stack: Stack, name: str) -> bool:
@@ -452,7 +523,8 @@ def _side(name: str, specifier: str, ecosystem: str | None, stack: Stack) -> Sid
         name, address, text = held.name, held.address, held.version
     if ecosystem == "system" and text:
         text = dotted(release(text.partition(":")[2] or text))
-    return Side(name, text, address, matches(text, specifier) if text else None)
+    holds = True if not specifier else matches(text, specifier) if text else None
+    return Side(name, text, address, holds)
 
 
 def _breakage(row: Any, stack: Stack) -> Iterator[Finding]:

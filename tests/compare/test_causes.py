@@ -87,3 +87,30 @@ def test_a_log_that_names_a_package_raises_it():
     log = 'Traceback (most recent call last):\n  File "x.py", line 1\nImportError: cannot import name "auto" from "tqdm"\n'
     assert envlock.diff(one, two).causes[0].address == "package.pip.torch"
     assert envlock.diff(one, two, log=log).causes[0].address == "package.pip.tqdm"
+
+
+def test_a_conda_build_that_was_only_made_anew_is_no_better_suspect_than_a_new_version():
+    text = (
+        HEAD
+        + '[package.conda]\nacmelib = {{ version = "{}", build = "{}" }}\nother = {{ version = "2.0", build = "{}" }}\n'
+    )
+    bad = loads(text.format("11.1.4", "hf4da5c8_0", "h630e368_2"))
+    good = loads(text.format("11.0.2", "h7f575de_0", "hc493ae7_1"))
+    assert envlock.diff(bad, good).causes[0].address == "package.conda.acmelib"
+    cpu = loads(text.format("11.0.2", "h7f575de_0", "cpu_h630e368_2"))
+    cuda = loads(text.format("11.0.3", "h7f575de_0", "cuda_hc493ae7_1"))
+    assert envlock.diff(cpu, cuda).causes[0].address == "package.conda.other"
+
+
+def test_what_broke_others_before_stands_before_what_never_did():
+    text = HEAD + '[package.pip]\niniconfig = {{ version = "{}" }}\nsqlalchemy = {{ version = "{}" }}\n{}'
+    bad, good = loads(text.format("2.0.0", "1.4.6", "")), loads(text.format("2.1.0", "1.3.18", ""))
+    first = envlock.diff(bad, good).causes[0]
+    assert (first.address, first.proven) == ("package.pip.sqlalchemy", False)
+    assert "known to break others" in first.why
+    variable = '[environ]\nREQUESTS_CA_BUNDLE = ""\n'
+    bad = loads(text.format("2.0.0", "1.4.6", variable))
+    assert (
+        envlock.diff(bad, loads(text.format("2.1.0", "1.4.6", ""))).causes[0].address
+        == "environ.REQUESTS_CA_BUNDLE"
+    )

@@ -68,6 +68,14 @@ def test_a_system_library_that_the_loader_does_not_find():
     assert said("system-library-missing", text.format("libcudart.so.12")) == []
 
 
+def test_a_library_that_was_looked_for_in_vain_is_known_by_its_address():
+    text = '[capture.unobserved]\n"library.{}" = "not found on this system"\n[package.pip]\n{} = {{}}\n'
+    for library in ("libGL.so.1", "libGL"):
+        finding = one("system-library-missing", text.format(library, "opencv-python"), "import")
+        assert finding.subject == f"library.{library}"
+    assert said("system-library-missing", text.format("libGL.so.1", "opencv-python-headless"), "import") == []
+
+
 def test_opencv_with_windows_on_a_system_without_libgl():
     text = (
         '[os]\nid = "debian"\nversion = "12"\n[package.pip]\n{} = {{ version = "4.10.0.84" }}\n'
@@ -118,13 +126,19 @@ def test_a_cpus_name_gives_its_family_away_where_its_flags_were_not_read(cpu, pa
 
 
 def test_a_cpu_of_level_2_lacks_avx_only_if_its_name_says_so():
-    text = '[host]\ncpu_level = "{}"\ncpu = "{}"\n[package.pip]\ntensorflow = {{ version = "2.4.0" }}\n'
+    text = '[host]\ncpu_level = "{}"\ncpu = "{}"\n[package.pip]\ntensorflow = {{ version = "2.5.0" }}\n'
     old, newer = "Intel(R) Xeon(R) CPU           X5690  @ 3.47GHz", "Intel(R) Xeon(R) CPU E5-2690 0 @ 2.90GHz"
     finding = one("cpu-feature-missing", text.format("x86-64-v2", old))
     assert "AVX" in finding.message
     assert finding.fixes
     assert said("cpu-feature-missing", text.format("x86-64-v2", newer)) == []
     assert said("cpu-feature-missing", text.format("x86-64-v3", old)) == []
+
+
+def test_one_release_was_built_for_newer_cpus_than_its_neighbours():
+    text = '[host]\ncpu_level = "x86-64-v2"\n[package.pip]\ntensorflow = {{ version = "{}" }}\n'
+    assert "AVX2" in one("cpu-feature-missing", text.format("2.4.0")).message
+    assert said("cpu-feature-missing", text.format("2.4.1")) == []
 
 
 def test_a_project_with_wheels_for_linux_alone():

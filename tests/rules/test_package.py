@@ -38,6 +38,13 @@ def test_a_package_and_what_it_brings_along_are_told_once():
     assert said("known-breakage", pip(ctranslate2="4.5.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70")) == []
 
 
+def test_a_row_for_every_release_holds_without_a_version():
+    text = '[package.pip]\n{} = {{ version = "4.8.1.78" }}\npyqt5 = {{}}\n'
+    finding = one("known-breakage", text.format("opencv-python"), "import")
+    assert (finding.subject, finding.severity) == ("package.pip.opencv-python", "note")
+    assert said("known-breakage", text.format("opencv-python-headless"), "import") == []
+
+
 def test_numba_refuses_a_numpy_outside_its_range():
     finding = one("known-breakage", pip(numba="0.56.0", numpy="1.24.1"))
     assert (finding.subject, finding.severity) == ("package.pip.numpy", "error")
@@ -199,6 +206,36 @@ def test_an_unmet_requirement_and_a_stand_in():
         )
         == []
     )
+
+
+def test_a_report_without_requirements_is_held_to_those_of_the_release():
+    finding = one("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.37.2"), "import")
+    assert (finding.subject, finding.severity) == ("package.pip.pydantic-core", "warning")
+    assert "pydantic-core==2.33.2" in finding.message
+    assert finding.fixes[0].trial == {"package.pip.pydantic-core.version": "2.33.2"}
+    assert said("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.33.2"), "import") == []
+    # "2.11" may be any release of its series, and what is newer than the matrix is not known.
+    assert said("requirement-unmet", pip(pydantic="2.11", pydantic_core="2.33.1"), "import") == []
+    assert said("requirement-unmet", pip(pydantic="2.999.0", pydantic_core="2.33.1"), "import") == []
+    # A capture reads the packages' own metadata, and one that is recorded outranks the matrix.
+    assert said("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.37.2")) == []
+    own = pip(pydantic="2.11.7", pydantic_core="2.37.2") + '[requires]\npydantic = ["pydantic-core"]\n'
+    assert said("requirement-unmet", own, "import") == []
+
+
+def test_between_two_releases_that_were_read_either_requirement_may_hold():
+    assert one("requirement-unmet", pip(transformers="4.44.2", tokenizers="0.20.1"), "import")
+    for tokenizers in ("0.19.1", "0.20.1"):
+        assert said("requirement-unmet", pip(transformers="4.44.3", tokenizers=tokenizers), "import") == []
+
+
+def test_a_package_of_unknown_version_may_require_more_than_is_there():
+    text = '[package.pip]\ntransformers = {{}}\ntokenizers = {{ version = "{}" }}\n'
+    finding = one("requirement-unmet", text.format("0.13.2"), "import")
+    assert (finding.severity, finding.breaks) == ("note", False)
+    assert "if it is 4.34.0 or newer" in finding.message
+    assert said("requirement-unmet", text.format("0.22.1"), "import") == []
+    assert said("requirement-unmet", text.format("99.0"), "import") == []
 
 
 def test_conda_and_pip_over_one_another():
