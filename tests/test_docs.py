@@ -83,3 +83,9 @@ def test_every_shell_command_on_the_pages_is_one_that_a_test_runs():
     shown = set(re.findall(r"^\$ (.*)$", README, re.MULTILINE))
     compared = set(re.findall(r"<!-- output of: (.*?) -->", README))
     assert shown <= compared
+
+
+def test_the_picture_is_what_the_command_prints():
+    from tools.make_picture import PICTURE, draw, printed
+
+    assert draw(printed()) == PICTURE.read_text(encoding="utf-8"), "run python tools/make_picture.py"
