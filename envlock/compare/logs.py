@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+from envlock.probe.redact import mask_text
+
 LINE_LIMIT = 4000
 """Characters of a message that are looked at: enough for a linker's line, little for a hostile one."""
 
@@ -91,6 +93,11 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def excerpt(message: str, start: int) -> str:
-    """Return the part of a message that shows what begins at ``start``: a progress bar may stand before it."""
-    begin = max(0, start - _BEFORE) if start > EXCERPT - _BEFORE else 0
-    return message[begin:].strip()[:EXCERPT]
+    """Return the part of a message that shows what begins at ``start``: a progress bar may stand before it.
+
+    Secrets are masked before anything is cut: half of a URL no longer looks like one.
+    """
+    shown = mask_text(message)
+    at = start if shown == message else len(mask_text(message[:start]))
+    begin = max(0, at - _BEFORE) if at > EXCERPT - _BEFORE else 0
+    return shown[begin:].strip()[:EXCERPT]

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Optional
 
 from envlock.probe.root import Root
 
-_SCHEMA = "envlock-files/2"
+_SCHEMA = "envlock-files/3"
 _ENTRY_LIMIT = 3000
 """Files remembered at most; an environment of two hundred packages has five hundred. Those unused longest go first."""
 _CACHE_LIMIT = 32

@@ -262,7 +262,7 @@ def _fields(root: Root, path: str) -> List[Any]:
     for key, raw in re.findall(_FIELD, _headers(root, path).decode("utf-8", "replace")):
         value = (re.sub(r"\r?\n[ \t]+", " ", raw) if "\n" in raw else raw).strip(_SPACE)
         if key in "Rr":
-            requires.append(value)
+            requires.append(mask_url(value) if "://" in value else value)
         elif key in "Nn":
             name = name or value
         else:
@@ -310,7 +310,7 @@ def _egg_requires(root: Root, folder: str) -> List[str]:
             parts = [f"({marker})"] if marker and extra else [marker] if marker else []
             condition = " and ".join(parts + ([f'extra == "{extra}"'] if extra else []))
         elif line and not line.startswith("#"):
-            lines.append(f"{line} ; {condition}" if condition else line)
+            lines.append(mask_url(f"{line} ; {condition}" if condition else line))
     return lines
 
 

@@ -83,6 +83,11 @@ def mask_value(name: str, text: str) -> str:
         return MASK
     if name.lower().endswith("_proxy"):
         text = re.sub(_PROXY_USERINFO, MASK, text)
+    return mask_text(text)
+
+
+def mask_text(text: str) -> str:
+    """Mask what is secret in any text, such as a line of a log: in URLs, after "token=", behind "Bearer"."""
     text = mask_url(text)
     if len(text) > 20:
         text = re.sub(_SCHEME, r"\1\2" + MASK, text)

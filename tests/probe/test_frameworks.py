@@ -100,7 +100,7 @@ def test_what_was_read_once_is_remembered_until_the_file_changes(site, tmp_path)
 
 @needs_gcc
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"schema": "envlock-files/2", "files": []}', "[" * 100_000]
+    "content", ["", "{", "[]", '{"schema": "envlock-files/3", "files": []}', "[" * 100_000]
 )
 def test_a_broken_cache_costs_nothing(site, tmp_path, content):
     make_torch(site)
