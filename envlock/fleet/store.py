@@ -365,6 +365,8 @@ class _Lines:
             file.flush()
             if regular:
                 os.fsync(file.fileno())
+        except BrokenPipeError:
+            raise  # whoever reads standard output has seen enough
         except OSError as error:
             if regular:
                 os.ftruncate(file.fileno(), before)

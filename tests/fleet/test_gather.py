@@ -1,7 +1,11 @@
 """What nodes answer, whatever it is, becomes a manifest or a reason; the command says how it went."""
 
+import contextlib
 import json
 import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -9,7 +13,7 @@ from envlock.errors import EnvlockError
 from envlock.fleet.engines import Answer
 from envlock.fleet.gather import gather, read_document
 from envlock.fleet.store import Writer, entries
-from tests.cli.support import run
+from tests.cli.support import TOP, run
 
 DOCUMENT = json.dumps(
     {"schema": "envlock-observation/1", "source": "live", "facts": {"driver": {"version": "550.90.07"}}}
@@ -112,3 +116,39 @@ def test_how_it_went_is_the_exit_code(tmp_path):
 def test_what_does_not_go_together_is_said(arguments, told):
     done = run("fleet", "capture", *arguments)
     assert done.returncode == 2 and told in " ".join(done.stderr.split())
+
+
+def test_a_reader_that_has_seen_enough_ends_the_capture_quietly(tmp_path):
+    folder = logs(tmp_path, **{f"node{number}": DOCUMENT for number in range(3000)})
+    command = f"{sys.executable} -m envlock fleet capture --from {folder} | head -c 10"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=True,
+                          env={**os.environ, "PYTHONPATH": str(TOP)})  # fmt: skip
+    assert (done.stdout, done.stderr) == ('{"schema":', "")
+
+
+def test_progress_is_shown_on_a_terminal_and_leaves_no_trace(tmp_path):
+    folder = logs(tmp_path, node1=DOCUMENT, node2="")
+    shown, terminal = pty.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "envlock",
+        "fleet",
+        "capture",
+        "--from",
+        folder,
+        "-o",
+        tmp_path / "fleet",
+    ]
+    process = subprocess.Popen(command, stderr=terminal, env={**os.environ, "PYTHONPATH": str(TOP)})
+    os.close(terminal)
+    output = b""
+    with contextlib.suppress(OSError):  # a terminal whose other end is gone
+        while piece := os.read(shown, 4096):
+            output += piece
+    os.close(shown)
+    assert process.wait(30) == 1
+    *before, last = output.decode().replace("\r\n", "\n").split("\r\x1b[K")
+    assert (
+        "1 of 2 nodes, 0 failed\r" in before and last == "1 of 2 nodes captured\n  node2: printed nothing\n"
+    )

@@ -148,7 +148,8 @@ def _progress() -> Callable[[Outcome], None]:
 
 
 def _tell(outcome: Outcome) -> None:
-    lines = [f"{outcome.captured} of {outcome.nodes} nodes captured"]
+    over = "\r\x1b[K" if sys.stderr.isatty() else ""
+    lines = [f"{over}{outcome.captured} of {outcome.nodes} nodes captured"]
     lines += [f"  {node}: {reason}" for node, reason in sorted(outcome.failed.items())[:_FAILURES_SHOWN]]
     more = len(outcome.failed) - _FAILURES_SHOWN
     if more > 0:
