@@ -83,11 +83,11 @@ def test_nodes_that_hang_die_or_babble_are_lines_and_the_others_still_come(clust
         "case $SLURMD_NODENAME in\nnode1) sleep 600 ;;\nnode2) kill -9 $$ ;;\nnode4) exec cat /dev/zero ;;\nesac",
     )
     path = {"PATH": f"{broken}:{os.environ['PATH']}"}
-    done = capture(cluster, tmp_path / "fleet", "--timeout", "25", env=path)
+    done = capture(cluster, tmp_path / "fleet", "--timeout", "20", env=path)
     assert done.returncode == 1
     found = facts(tmp_path / "fleet")
     assert found["node3"] == ODD
-    assert found["node1"] == "no answer within 25 s"
+    assert found["node1"] == "no answer within 20 s"
     assert "Killed" in found["node2"] and "node2" in found["node2"]
     assert found["node4"] == "printed more than 16 MiB"
     cluster.wait_until_idle()  # what hung there is gone
@@ -98,7 +98,7 @@ def test_nodes_that_hang_die_or_babble_are_lines_and_the_others_still_come(clust
 def test_a_dead_node_takes_no_other_with_it(cluster, tmp_path):
     cluster.kill_node("node2")
     try:
-        done = capture(cluster, tmp_path / "fleet", "--timeout", "25")
+        done = capture(cluster, tmp_path / "fleet", "--timeout", "20")
         assert done.returncode == 1, done.stderr
         found = facts(tmp_path / "fleet")
         assert (found["node1"], found["node3"], found["node4"]) == (USUAL, ODD, USUAL)

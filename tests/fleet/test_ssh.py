@@ -94,7 +94,7 @@ def test_equal_nodes_give_equal_files(cluster, tmp_path):
 
 def test_a_broken_node_is_a_line_and_the_others_still_come(cluster, tmp_path):
     hosts = ["node1", *BROKEN, "refuses", "stranger", "banner", "odd"]
-    done = capture(cluster, hosts, "-o", tmp_path / "fleet", "--timeout", "30", "--parallel", "4")
+    done = capture(cluster, hosts, "-o", tmp_path / "fleet", "--timeout", "20", "--parallel", "4")
     assert done.returncode == 1
     assert "3 of 11 nodes captured" in done.stderr and "\x1b" not in done.stderr
     found = facts(tmp_path / "fleet")
@@ -102,7 +102,7 @@ def test_a_broken_node_is_a_line_and_the_others_still_come(cluster, tmp_path):
         ("550.90.07", "1.0"), ("550.90.07", "1.0"), "550.54.14"
     )  # fmt: skip
     told = {
-        "hangs": "no answer within 30 s", "dies": "", "garbage": r"printed '\x1b[31mhello' instead of a probe's output",
+        "hangs": "no answer within 20 s", "dies": "", "garbage": r"printed '\x1b[31mhello' instead of a probe's output",
         "floods": "printed more than 16 MiB", "cut": "cut off or damaged", "none": "ended with exit code 3",
         "refuses": "Connection refused", "stranger": "Permission denied",
     }  # fmt: skip
