@@ -38,10 +38,14 @@ def command(
 ) -> None:
     """Say what differs between two stacks, and which difference is to blame.
 
+    A run of an experiment tracker stands for its manifest: mlflow:RUN_ID, wandb:ENTITY/PROJECT/RUN_ID or
+    wandb:FOLDER of an offline run.
+
     Three or more are grouped: equal machines together, each group described by what sets it apart from the
     majority. Exits with 1 where anything differs, 0 where nothing does.
     """
     import envlock
+    from envlock import integrations
     from envlock.cli.output import emit
 
     form = options.chosen_format(form, as_json)
@@ -50,7 +54,7 @@ def command(
         raise click.UsageError("standard input can be read only once.")
     if more and (bad or log):
         raise click.UsageError(f"--bad and --log are about two manifests; {len(paths)} were given.")
-    manifests = [envlock.load(path) for path in paths]
+    manifests = [integrations.load(path) for path in paths]
     if more:
         text, verdict = _groups(manifests, paths, form, everything, matrix)
         emit(text, output)
