@@ -11,7 +11,7 @@ from envlock.compare.groups import Alike, Group, Grouping, group_alike
 from envlock.compare.model import Cause, Unseen
 from envlock.manifest.address import covers
 from envlock.manifest.node_names import PARTS_SHOWN, fold
-from envlock.rules.engine import Kind, run_fleet
+from envlock.rules.engine import Kind, Odd, run_fleet
 from envlock.rules.model import SEVERITIES, Finding, Severity, Unknown
 from envlock.rules.stack import Stack
 
@@ -83,17 +83,15 @@ def compare_nodes(
 ) -> NodesComparison:
     """Compare the kinds of node in a fleet; there must be at least one, and their order has no influence."""
     stacks = [Kind(tuple(kind.members), Stack(kind.manifest)) for kind in kinds]
-    result = run_fleet(stacks, matrix)
     grouping = group_alike(kinds, matrix)
-    unknown = {(each.rule, each.needs): each for each in (*result.unknown, *grouping.unknown)}
     return NodesComparison(
-        oddities=_oddities(result.findings, grouping),
+        oddities=_oddities(run_fleet(stacks, matrix), grouping),
         grouping=grouping,
         failed=dict(failed or {}),
         own=tuple(own),
         uncompared=tuple(uncompared),
         unobserved=unseen_on(kinds),
-        unknown=tuple(unknown.values()),
+        unknown=grouping.unknown,
     )
 
 
@@ -103,9 +101,9 @@ def unseen_on(kinds: Iterable[Alike]) -> tuple[Unseen, ...]:
     return tuple(sorted(found, key=lambda each: (each.address, each.side)))
 
 
-def _oddities(findings: Sequence[Finding], grouping: Grouping) -> tuple[Oddity, ...]:
+def _oddities(odd: Sequence[Odd], grouping: Grouping) -> tuple[Oddity, ...]:
     """Join each difference with what it breaks; what a group breaks without such a difference stands for itself."""
-    found = [_joined(finding, grouping) for finding in findings]
+    found = [_joined(each, grouping) for each in odd]
     told = {id(each) for oddity in found for each in oddity.consequences}
     for group in grouping.groups:
         names = fold(group.members, PARTS_SHOWN)
@@ -117,30 +115,28 @@ def _oddities(findings: Sequence[Finding], grouping: Grouping) -> tuple[Oddity, 
     return tuple(found)
 
 
-def _joined(finding: Finding, grouping: Grouping) -> Oddity:
-    """Find the nodes of a difference, and what only they have wrong that rests on the fact that differs."""
-    nodes: list[str] = []
+def _joined(odd: Odd, grouping: Grouping) -> Oddity:
+    """Find what only the odd nodes have wrong that rests on the fact in which they differ."""
+    names, finding = odd
     consequences: list[tuple[Finding, Cause | None]] = []
     for group in grouping.groups:
-        if group.reference or not any(_touch(change.address, finding.subject) for change in group.changes):
+        if not set(group.members) & set(names):
             continue
-        nodes += group.members
         for each in group.findings:
             cause = _cause_of(each, group)
             rests_on = cause.addresses if cause else (each.subject, *(held.address for held in each.evidence))
             if any(_touch(address, finding.subject) for address in rests_on):
                 consequences.append((each, cause))
     if not consequences:
-        return Oddity(tuple(sorted(nodes)), finding)
+        return Oddity(names, finding)
     # A proven consequence is told before one that merely rests on the same fact.
     consequences.sort(key=lambda pair: (pair[1] is None, _grade(pair[0])))
     first, cause = consequences[0]
     more = f" (and {len(consequences) - 1} more of it)" if len(consequences) > 1 else ""
     # What is an error by itself needs no consequence to be one.
-    names = fold(sorted(nodes), PARTS_SHOWN)
-    word = ", and so" if cause and finding.severity != "error" else f"; on {names}"
+    word = ", and so" if cause and finding.severity != "error" else f"; on {fold(names, PARTS_SHOWN)}"
     return Oddity(
-        tuple(sorted(nodes)),
+        names,
         msgspec.structs.replace(finding, message=f"{finding.message}{word} {first.message}{more}"),
         tuple(each for each, _ in consequences),
         cause,

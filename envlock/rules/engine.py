@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
 
 Check = Callable[[Stack, Any], Iterator["Finding | Unknown"]]
-FleetCheck = Callable[[Sequence["Kind"], Any], Iterator["Finding | Unknown"]]
+FleetCheck = Callable[[Sequence["Kind"], Any], Iterator["Odd"]]
 
 MODULES = ("driver", "cuda", "gpu", "cudnn", "nccl", "framework", "package", "python", "os", "container",
            "environment", "fleet")  # fmt: skip
@@ -35,6 +35,13 @@ class Kind(NamedTuple):
 
     names: tuple[str, ...]
     stack: Stack
+
+
+class Odd(NamedTuple):
+    """What is wrong with a fleet, and the nodes that are to blame."""
+
+    names: tuple[str, ...]
+    finding: Finding
 
 
 class Rule(NamedTuple):
@@ -142,20 +149,16 @@ def _run(manifest: Manifest, matrix: Matrix) -> tuple[list[Finding], list[Unknow
     return findings, unknown
 
 
-def run_fleet(kinds: Sequence[Kind], matrix: Matrix) -> Result:
-    """Run the rules about many machines over the kinds of stack among them; findings come worst first."""
-    findings: list[Finding] = []
-    unknown: list[Unknown] = []
-    for each in all_rules():
-        if isinstance(each, FleetRule):
-            for outcome in each.check(kinds, matrix):
-                if isinstance(outcome, Unknown):
-                    unknown.append(msgspec.structs.replace(outcome, rule=each.name))
-                else:
-                    findings.append(_named(outcome, each))
+def run_fleet(kinds: Sequence[Kind], matrix: Matrix) -> tuple[Odd, ...]:
+    """Run the rules about many machines over the kinds of stack among them; what is found comes worst first."""
+    found = [
+        odd._replace(finding=_named(odd.finding, each))
+        for each in all_rules()
+        if isinstance(each, FleetRule)
+        for odd in each.check(kinds, matrix)
+    ]
     # A rule yields in order of importance; a stable sort keeps that within one severity.
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity or "error"))
-    return Result(tuple(findings), tuple(unknown))
+    return tuple(sorted(found, key=lambda odd: SEVERITIES.index(odd.finding.severity or "error")))
 
 
 def _named(finding: Finding, by: Rule | FleetRule) -> Finding:

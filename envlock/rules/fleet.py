@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from envlock.manifest.node_names import PARTS_SHOWN, fold
 from envlock.manifest.versions import dotted, series
 from envlock.rules.cuda import Held, held
-from envlock.rules.engine import Kind, fleet_rule
-from envlock.rules.model import Evidence, Finding, Unknown
+from envlock.rules.engine import Kind, Odd, fleet_rule
+from envlock.rules.model import Evidence, Finding
 
 if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
     from envlock.rules.stack import Stack
-
-Outcome = Iterator["Finding | Unknown"]
 
 FRAMEWORKS = ("torch", "jax", "tensorflow", "paddle")
 """Frameworks that run one job on many machines."""
@@ -56,7 +54,7 @@ class _Topic(NamedTuple):
 
 
 @fleet_rule("nodes-differ", severity="warning")
-def nodes_differ(kinds: Sequence[Kind], matrix: Matrix) -> Outcome:
+def nodes_differ(kinds: Sequence[Kind], matrix: Matrix) -> Iterator[Odd]:
     """The machines of one job differ in what must be the same on all of them, NCCL first of all.
 
     Shows itself as "Mismatched NCCL version detected" or ncclInvalidUsage at the first collective, as ranks that
@@ -70,9 +68,9 @@ def nodes_differ(kinds: Sequence[Kind], matrix: Matrix) -> Outcome:
     variables must be exported to all nodes; pytorch issue 72768.
     """
     for topic in _topics([kind.stack for kind in kinds], matrix):
-        finding = _finding(topic, kinds)
-        if finding is not None:
-            yield finding
+        odd = _odd(topic, kinds)
+        if odd is not None:
+            yield odd
 
 
 def _topics(stacks: Sequence[Stack], matrix: Matrix) -> Iterator[_Topic]:
@@ -206,8 +204,8 @@ class _Share(NamedTuple):
     names: tuple[str, ...]
 
 
-def _finding(topic: _Topic, kinds: Sequence[Kind]) -> Finding | None:
-    """Return the finding of a fact that differs: the odd nodes first, then what the others have."""
+def _odd(topic: _Topic, kinds: Sequence[Kind]) -> Odd | None:
+    """Return who differs in a fact, and the finding: the odd nodes first, then what the others have."""
     names: dict[object, list[str]] = {}
     values: dict[object, Value] = {}
     for kind, value in zip(kinds, topic.values, strict=True):
@@ -226,13 +224,14 @@ def _finding(topic: _Topic, kinds: Sequence[Kind]) -> Finding | None:
         for each in found[: VALUES_SHOWN + 1]
     )
     said = _majority(topic, most, odd) if len(most.names) * 2 > total else _no_majority(topic, found)
-    return Finding(
+    finding = Finding(
         subject=topic.address,
         message=f"{said}; {topic.why}" if topic.why else said,
         evidence=evidence,
         severity=topic.severity,
         source="NCCL, src/init.cc; NVIDIA/nccl issue 260" if "NCCL" in topic.words else "",
     )
+    return Odd(tuple(sorted(name for each in odd for name in each.names)), finding)
 
 
 def _majority(topic: _Topic, most: _Share, odd: Sequence[_Share]) -> str:

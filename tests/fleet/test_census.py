@@ -190,3 +190,16 @@ def test_compare_is_asked_of_kinds_and_not_of_nodes(monkeypatch):
     )
     compare_nodes(found.kinds, MATRIX)
     assert len(asked) == 2
+
+
+def test_the_odd_nodes_may_be_those_of_the_largest_group():
+    """Three kinds share a driver and differ in their kernels; the fourth is the largest and has another driver."""
+    texts = {f"big{number}": node(number, driver="550.54.14") for number in range(4)}
+    texts |= {
+        f"{kernel}{number}": node(number, kernel=f"6.8.0-{kernel}") for kernel in "abc" for number in range(3)
+    }
+    result = compare_nodes(take([entry(*each) for each in texts.items()]).kinds, MATRIX)
+    assert result.groups[0].members[0] == "big0"
+    driver = next(each for each in result.oddities if each.finding.subject == "driver.version")
+    assert driver.nodes == ("big0", "big1", "big2", "big3")
+    assert driver.finding.message == "big[0-3]: driver 550.54.14 (9 others 580.95.05)"

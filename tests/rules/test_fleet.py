@@ -18,7 +18,7 @@ def findings(*kinds):
         Kind(tuple(names), Stack(loads(facts if isinstance(facts, str) else node(1, **facts))))
         for names, facts in kinds
     ]
-    return [(each.severity, each.message) for each in run_fleet(held, MATRIX).findings]
+    return [(odd.finding.severity, odd.finding.message) for odd in run_fleet(held, MATRIX)]
 
 
 OTHERS = ("n1", "n2", "n3")
