@@ -473,6 +473,27 @@ def known_breakage(stack: Stack, matrix: Matrix) -> Outcome:
     for row in matrix.rows("breakages", "channel-mix"):
         yield from _channel_mix(row, stack)
     yield from _numpy_for_numba(stack, matrix)
+    yield from _removals(stack, matrix, {subject for subject, _ in seen})
+
+
+def _removals(stack: Stack, matrix: Matrix, told: set[str]) -> Outcome:
+    """Point a thin report to a release that took away what many packages used."""
+    if not stack.partial or len(stack.packages) < 2:
+        return
+    for row in matrix.rows("breakages", "removal"):
+        held = stack.version_of(row["package"])
+        if held is None or held.address in told or matches(held.version, row["releases"]) is not True:
+            continue
+        yield Finding(
+            subject=held.address,
+            message=f"{held.name} {held.version} is of the release that removed {row['removed']}: packages made before "
+            f'it stop with "{row["error"]}"',
+            evidence=(Evidence(held.address, held.version),),
+            source=row["source"],
+            severity="note",
+            breaks=False,
+            rank=2,
+        )
 
 
 def _numpy_for_numba(stack: Stack, matrix: Matrix) -> Outcome:

@@ -45,6 +45,19 @@ def test_a_row_for_every_release_holds_without_a_version():
     assert said("known-breakage", text.format("opencv-python-headless"), "import") == []
 
 
+def test_a_thin_report_is_pointed_to_a_release_that_took_something_away():
+    finding = one("known-breakage", pip(acme="1.0", numpy="1.24.0"), "import")
+    assert (finding.subject, finding.severity, finding.breaks) == ("package.pip.numpy", "note", False)
+    assert "np.float" in finding.message
+    assert said("known-breakage", pip(acme="1.0", numpy="1.23.5"), "import") == []
+    assert said("known-breakage", pip(numpy="1.24.0"), "import") == []
+    assert said("known-breakage", pip(acme="1.0", numpy="1.24.0")) == [], (
+        "a capture is told what is known of it"
+    )
+    # What a row says of the very package is enough.
+    assert one("known-breakage", pip(openai="1.30.0", httpx="0.28.1"), "import").severity == "error"
+
+
 def test_numba_refuses_a_numpy_outside_its_range():
     finding = one("known-breakage", pip(numba="0.56.0", numpy="1.24.1"))
     assert (finding.subject, finding.severity) == ("package.pip.numpy", "error")
