@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import pytest
 
@@ -43,7 +44,9 @@ def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder / "without"))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        from ray.cluster_utils import Cluster
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own, on a Python newer than it
+            from ray.cluster_utils import Cluster
 
         settings = {
             "num_cpus": 1,
