@@ -130,6 +130,9 @@ def _in_use(stack: Stack, framework: str, matrix: Matrix) -> list[Held]:
     own = [each for each in found if each.framework == framework and each.address == "library.cudnn"]
     if own:
         return own
+    alone = [each for each in found if each.framework is None and each.address == "library.cudnn"]
+    if alone and stack.partial and _loads_the_system(stack, framework):
+        return alone
     if framework in ("torch", "jax", "tensorflow"):
         build = stack.build(framework)
         cuda = major(build.cuda) if build and build.cuda else None
@@ -150,6 +153,17 @@ def _in_use(stack: Stack, framework: str, matrix: Matrix) -> list[Held]:
         return []
     # An extension loads the cuDNN that PyTorch has brought into the process.
     return [each for each in found if each.framework in ("torch", None)]
+
+
+def _loads_the_system(stack: Stack, framework: str) -> bool:
+    """Tell whether the only copy of a pasted report is what a framework loads, as nothing says that it has another.
+
+    PyTorch brings its own, so that there the report has to state the cuDNN of the build beside the copy.
+    """
+    if any(part == "cudnn" for part, _ in wheels(stack)) or stack.conda("cudnn") or stack.conda("libcudnn"):
+        return False
+    facts = stack.framework(framework)
+    return framework in ("tensorflow", "jax") or bool(facts and facts.cudnn)
 
 
 def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any], problem: str) -> Finding:

@@ -335,7 +335,7 @@ def driver_kernel_user_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
         return
     one, two = release(driver.version), release(driver.kernel_module)
     size = min(len(one), len(two))
-    if size < 2 or one[:size] == two[:size]:
+    if not size or one[:size] == two[:size]:
         return
     yield Finding(
         subject="driver.kernel_module",

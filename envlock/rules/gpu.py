@@ -214,6 +214,7 @@ def gpu_arch_not_in_build(stack: Stack, matrix: Matrix) -> Outcome:
 def _uncovered(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matrix) -> Outcome:
     held = codes(build, stack, matrix)
     if not held:
+        yield from _too_old_for_torch(build, gpus, stack, matrix)
         if build.name == "torch" and build.version and build.cuda != "" and _newer_than_matrix(build, matrix):
             yield Unknown(needs=f"the architectures that {build.label} is built for")
         return
@@ -238,6 +239,33 @@ def _uncovered(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matri
         severity="warning" if default else _severity(build, code, bare, gpus, stack),
         source=code.source,
         rank=0 if build.name in FRAMEWORKS or code.kind == "read" else 1,
+    )
+
+
+def _too_old_for_torch(build: Build, gpus: Sequence[Device], stack: Stack, matrix: Matrix) -> Outcome:
+    """Say what holds for every build of PyTorch since 0.3.1, where no row is known or a report states no release."""
+    small = [gpu for gpu in gpus if (capability_of(gpu) or (99, 0)) <= (3, 0)]
+    unlisted = (not build.version and stack.partial) or (bool(build.version) and is_official(build, stack))
+    if (
+        build.name != "torch"
+        or build.cuda == ""
+        or not small
+        or not unlisted
+        or _newer_than_matrix(build, matrix)
+    ):
+        return
+    if build.version and series(build.version) < series("0.3.1"):
+        return
+    yield Finding(
+        subject=_subject(build),
+        message=f"{build.label} has no code for {small[0].label}: PyTorch's own builds ask for more than "
+        "compute capability 3.0",
+        evidence=(
+            Evidence("gpu", [device.label for device in small]),
+            *(Evidence(address, value) for address, value in build.facts),
+        ),
+        severity="warning",
+        source="pytorch/pytorch#6515 (2.1), #31285 (3.0): PyTorch no longer supports this GPU because it is too old",
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from envlock.manifest.model import CondaPackage, Driver, Framework, Gpu, Library, Manifest, PipPackage
 from envlock.manifest.versions import release
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch",
                "tensorflow-base": "tensorflow",
@@ -76,14 +79,25 @@ def _dotted(digits: str) -> str:
 _LIBCUDA = re.compile(r"libcuda\.so\.(\d{3}(?:\.\d+)+)$")
 
 
-def _driver(driver: Driver) -> tuple[Driver, str]:
-    """Return a driver with its version, and the fact that says it: the file name of its libcuda, else its module."""
+_USER_SPACE = re.compile(
+    r"(?:nvidia-(?:smi|utils-\d+)|libcuda1|libnvidia-(?:ml1|compute-\d+))(?:-server)?(?::\w+)?$"
+)
+
+
+def _driver(driver: Driver, system: Mapping[str, str]) -> tuple[Driver, str]:
+    """Return a driver with its version, and the fact that says it.
+
+    That is the file name of its libcuda, a package of its libraries as Debian and Ubuntu name them, else its module.
+    """
     if driver.version:
         return driver, "driver.version"
     named = _LIBCUDA.search(driver.libcuda or "") if "/compat/" not in (driver.libcuda or "") else None
     if named:
         return msgspec.structs.replace(driver, version=named[1]), "driver.libcuda"
     if driver.kernel_module:
+        for name, text in system.items():
+            if _USER_SPACE.match(name) and (held := re.match(r"(?:\d+:)?(\d{3}(?:\.\d+)+)", text)):
+                return msgspec.structs.replace(driver, version=held[1]), f"package.system.{name}"
         return msgspec.structs.replace(driver, version=driver.kernel_module), "driver.kernel_module"
     return driver, "driver.version"
 
@@ -93,7 +107,7 @@ class Stack:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.driver, self.driver_address = _driver(manifest.driver)
+        self.driver, self.driver_address = _driver(manifest.driver, manifest.package.system)
         """The driver, its version read off another fact where it is not stated, and the address of that fact."""
         self.gpus: tuple[Gpu, ...] = manifest.gpu
         self.frameworks: dict[str, Framework] = manifest.framework

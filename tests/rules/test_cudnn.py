@@ -208,3 +208,24 @@ def test_a_build_that_bundles_cudnn_does_not_load_the_wheel() -> None:
     stack = WHEEL.format(version="8.9.7.29")
     assert not found("cudnn-mismatch", stack.replace("nvidia-cudnn-cu12==9.1.0.70", "filelock"))
     assert not found("cudnn-mismatch", '[host]\nplatform = "windows"\n' + stack)
+
+
+ALONE = '[[library]]\nname = "cudnn"\nversion = "8.0.3"\n'
+
+
+@pytest.mark.parametrize(
+    "framework",
+    ['torch]\ncudnn = "8.3.2"', 'ctranslate2]\ncudnn = "9"', 'tensorflow]\nversion = "2.12.0"'],
+)
+def test_the_only_copy_of_a_paste_is_the_one_that_is_loaded(framework: str) -> None:
+    text = f"{ALONE}[framework.{framework}\n"
+    assert only("cudnn-mismatch", text, partial=True).severity == "warning"
+    assert not found("cudnn-mismatch", text)
+    wheel = '[package.pip]\nnvidia-cudnn-cu12 = { version = "9.1.0.70" }\n'
+    assert "library.cudnn" not in [
+        each.subject for each in found("cudnn-mismatch", text + wheel, partial=True)
+    ]
+
+
+def test_a_pytorch_that_does_not_say_its_cudnn_has_its_own() -> None:
+    assert not found("cudnn-mismatch", ALONE + '[framework.torch]\nversion = "2.5.1+cu124"\n', partial=True)

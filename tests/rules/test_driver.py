@@ -269,3 +269,20 @@ def test_the_cuda_of_an_images_tag_is_what_it_needs() -> None:
         assert finding.severity == "warning" and "12.4" in finding.message
     assert not found("driver-too-old-for-cuda", text.format("nvidia/cuda:11.8.0-base-ubuntu22.04"))
     assert not found("driver-too-old-for-cuda", text.format("ubuntu:24.04"))
+
+
+def test_debians_package_of_the_libraries_is_held_against_the_module() -> None:
+    text = '[driver]\nkernel_module = "{}"\n[package.system]\n{} = "{}"\n'
+    finding = only("driver-kernel-user-mismatch", text.format("520.56.06", "nvidia-smi", "525.85.12-1"))
+    assert finding.evidence[1].address == "package.system.nvidia-smi"
+    assert found(
+        "driver-kernel-user-mismatch", text.format("570.86.15", "nvidia-utils-570", "570.133.07-0ubuntu1")
+    )
+    assert not found("driver-kernel-user-mismatch", text.format("525.85.12", "nvidia-smi", "525.85.12-1"))
+    assert not found("driver-kernel-user-mismatch", text.format("525.85.12", "nvidia-settings", "535.1.1-1"))
+
+
+def test_module_and_libraries_of_two_branches() -> None:
+    text = '[driver]\nversion = "{}"\nkernel_module = "{}"\n'
+    assert found("driver-kernel-user-mismatch", text.format("375", "367"))
+    assert not found("driver-kernel-user-mismatch", text.format("375", "375.39"))

@@ -242,3 +242,13 @@ def test_a_paste_with_the_variable_that_hides_all_gpus() -> None:
     assert found("gpu-hidden", stack.format("-1"), partial=True)
     assert not found("gpu-hidden", stack.format("0"), partial=True)
     assert not found("gpu-hidden", stack.format("-1"))
+
+
+def test_a_pytorch_before_the_matrix_on_a_gpu_that_no_build_knows() -> None:
+    stack = '[[gpu]]\ncompute_capability = "{}"\n[framework.torch]\n{}\n'
+    finding = only("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1"'), partial=True)
+    assert finding.severity == "warning"
+    assert found("gpu-arch-not-in-build", stack.format("2.1", ""), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("3.5", 'version = "1.3.1"'), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "0.2.0"'), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1a0+own"'), partial=True)
