@@ -116,7 +116,8 @@ def cudnn():
 def mpi():
     text, size = ctypes.create_string_buffer(8192), ctypes.c_int()
     assert library.MPI_Get_library_version(text, ctypes.byref(size)) == 0
-    return text.value.decode()
+    # "Open MPI v4.1.4, package: ...", "MPICH Version:      4.0.2 ..."
+    return next(word for word in text.value.decode().replace(",", " ").split() if "." in word).lstrip("v")
 print(json.dumps({
     "cudart": lambda: cuda(number("cudaRuntimeGetVersion")), "nccl": lambda: nccl(number("ncclGetVersion")),
     "cudnn": cudnn, "cublas": lambda: parts("cublasGetProperty"), "cufft": lambda: parts("cufftGetProperty"),

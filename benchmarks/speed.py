@@ -1,6 +1,6 @@
 """Times envlock beside its peers on one environment, in one run: medians of several, whole processes.
 
-    python benchmarks/speed.py PREFIX [--runs 9] [--json FILE]
+    python benchmarks/speed.py PREFIX [--runs 9] [--syft EXE] [--json FILE]
 
 PREFIX is a venv or conda prefix. Every command is run in turn (A B C A B C ...), so that a machine whose speed
 drifts slows them all; the figure to quote is the ratio. Wall and CPU seconds and peak memory are the operating
@@ -10,6 +10,7 @@ system's own account of each finished process.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -61,7 +62,7 @@ def measure(command: list[str], env: dict[str, str]) -> Run:
     return Run(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def commands(prefix: Path, folder: Path) -> dict[str, list[str]]:
+def commands(prefix: Path, folder: Path, syft: str = "") -> dict[str, list[str]]:
     """Return what is measured, by name; the first peer is what the others are compared with."""
     python = str(prefix / "bin" / "python")
     ours = [sys.executable, "-m", "envlock"]
@@ -69,6 +70,8 @@ def commands(prefix: Path, folder: Path) -> dict[str, list[str]]:
     found = {
         "pip freeze": [python, "-m", "pip", "freeze"],
         "pip inspect": [python, "-m", "pip", "inspect"],
+        "uv pip freeze": [str(Path(sys.executable).parent / "uv"), "pip", "freeze", "--python", python],
+        "pipdeptree": [sys.executable, "-m", "pipdeptree", "--python", python],
         "bare METADATA and RECORD loop": [
             python,
             "-I",
@@ -84,7 +87,16 @@ def commands(prefix: Path, folder: Path) -> dict[str, list[str]]:
     }
     if (next(iter(prefix.glob("lib/python3.*/site-packages")), prefix) / "torch").is_dir():
         found["torch collect_env"] = [python, "-m", "torch.utils.collect_env"]
-    return found
+    if syft:
+        found["syft scan"] = [syft, "scan", f"dir:{prefix}", "-o", "json", "-q"]
+    return {name: command for name, command in found.items() if is_there(command)}
+
+
+def is_there(command: list[str]) -> bool:
+    """Tell whether a command's program, or the module that it runs, is installed."""
+    if command[:2] == [sys.executable, "-m"]:
+        return importlib.util.find_spec(command[2]) is not None
+    return Path(command[0]).exists()
 
 
 def main() -> None:
@@ -95,12 +107,13 @@ def main() -> None:
     parser.add_argument("prefix", type=Path)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--syft", default="", help="syft's executable; left out where none is given")
     options = parser.parse_args()
     env = {key: value for key, value in os.environ.items() if key not in NOT_OURS}
     env["PYTHONPATH"] = str(TOP)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        listed = commands(options.prefix, folder)
+        listed = commands(options.prefix, folder, options.syft)
         subprocess.run(listed["envlock capture"], env=env, check=True)
         text = (folder / "env.toml").read_text()
         packages = text.count("version = ")

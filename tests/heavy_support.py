@@ -17,7 +17,16 @@ def heavy_prefix(variable, folder, requirements):
     if os.environ.get(variable):
         return os.environ[variable]
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, env=clean_environ())
-    command = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-cache-dir", *requirements]
+    command = [
+        folder / "bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-cache-dir",
+        "--no-compile",
+        *requirements,
+    ]
     done = subprocess.run(command, env=clean_environ(), capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"pip cannot install {' '.join(requirements)}: {done.stderr.strip().splitlines()[-1:]}")

@@ -45,14 +45,11 @@ except Exception:  # without a driver there is no GPU; the wheels' libraries are
     pass
 """
 CUPY = """
-import importlib, json, cupy
-for name in ("cublas", "cusolver", "cusparse", "curand", "cufft", "nvrtc"):
-    module = importlib.import_module("cupy_backends.cuda.libs." + name) if name != "cufft" else cupy.cuda.cufft
-    for function in ("getVersion", "get_version"):
-        try:
-            getattr(module, function)()
-        except Exception:
-            pass
+import json, cupy
+from cupy_backends.cuda import libs
+for name in ("cublas", "cusolver", "cusparse", "nvrtc"):
+    getattr(libs, name)
+cupy.cuda.cufft
 """
 
 
@@ -66,7 +63,8 @@ def mapped(prefix, program, environ):
         check=True,
     )
     paths = {os.path.realpath(path) for path in json.loads(done.stdout.splitlines()[-1])}
-    return {path for path in paths if "/nvidia/" in path or "/cuda" in path.rpartition("/")[0]}, done.stderr
+    libraries = {path for path in paths if os.path.basename(path).startswith("lib")}
+    return {path for path in libraries if "/nvidia/" in path or "/cuda" in path}, done.stderr
 
 
 def on_paper(prefix, name, environ):
@@ -84,7 +82,7 @@ def on_paper(prefix, name, environ):
         ("tensorflow", TENSORFLOW, ("tensorflow[and-cuda]",), {"libcudart", "libcudnn", "libnccl", "libcublas"}),
         ("onnxruntime", ONNXRUNTIME, ("onnxruntime-gpu",), set()),
         ("jax", JAX, ("jax[cuda12]",), {"libcudart", "libcudnn", "libcublas"}),
-        ("cupy", CUPY, ("cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cublas-cu12"), set()),
+        ("cupy", CUPY, ("cupy-cuda12x[ctk]",), {"libcublas", "libcufft", "libcusolver"}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("shadowed", [False, True])

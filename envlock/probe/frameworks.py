@@ -57,6 +57,16 @@ _TORCH_EARLY = (("cuda_nvrtc", "libnvrtc.so.*[0-9]"), ("cuda_nvrtc", "libnvrtc-b
                 ("nvjitlink", "libnvJitLink.so.*[0-9]"))  # fmt: skip
 """What torch from 2.6 on opens by path when it does load (pytorch#138460, pytorch#145580); later ones open all."""
 
+_CUPY_PRELOADS = (("nvjitlink", "libnvJitLink.so.*[0-9]"), ("cublas", "libcublasLt.so.*[0-9]"),
+                  ("cublas", "libcublas.so.*[0-9]"), ("cusparse", "libcusparse.so.*[0-9]"),
+                  ("cusolver", "libcusolver.so.*[0-9]"), ("curand", "libcurand.so.*[0-9]"),
+                  ("cufft", "libcufft.so.*[0-9]"), ("cuda_nvrtc", "libnvrtc.so.*[0-9]"), ("nccl", "libnccl.so.*[0-9]"),
+                  ("cutensor", "libcutensor.so.*[0-9]"))  # fmt: skip
+"""What CuPy from 14 on has cuda-pathfinder open by path before the modules that need it, each behind what it needs
+(cupy_backends/cuda/libs/__init__.py, cupy/cuda/__init__.py; pathfinder looks into NVIDIA's wheels first)."""
+_CUPY_OPTIONAL = re.compile(r"lib(?:cutensor|nccl|cusparseLt)")
+"""What CuPy goes without where it is not installed (cupy/_environment.py, cupy/cuda/nccl.py)."""
+
 
 class Dist(NamedTuple):
     """One distribution's dist-info (or egg-info)."""
@@ -415,7 +425,7 @@ def _find_cupy(environment: Environment) -> Optional[Framework]:
     elif record is not None:
         _put(facts, "cuda", _cuda_of_build(record[2]))
     root = environment.root
-    binaries = _match(root, folder, ("cuda/cub*.so", "cuda/thrust*.so", "_core/core*.so"))
+    binaries = _match(root, folder, ("cuda/cub*.so", "cuda/thrust*.so", "cuda/cufft*.so", "_core/core*.so"))
     backends = environment.find("cupy_backends")
     if backends:
         binaries += _match(root, backends, ("cuda/libs/*.so", "cuda/api/runtime*.so"))
@@ -763,6 +773,8 @@ def _simulate(environment: Environment, framework: Framework) -> Tuple[Process, 
         missing = _load_torch(environment, framework, process)
     elif framework.name in ("tensorflow", "jax", "jaxlib"):
         missing = _load_xla(environment, framework, process)
+    elif framework.name == "cupy":
+        missing = _load_cupy(environment, framework, process)
     else:
         torch = _find_torch(environment) if _needs_torch(environment.loader, framework) else None
         if torch is not None:
@@ -872,6 +884,15 @@ def _load_xla(environment: Environment, framework: Framework, process: Process) 
             if name.startswith(("cudart", "cublas.", "cudnn", "cusolver", "cusparse")) and callers:
                 missing.append("lib" + name)
     return missing
+
+
+def _load_cupy(environment: Environment, framework: Framework, process: Process) -> List[str]:
+    """Follow CuPy: the wheels' libraries by path where it has cuda-pathfinder find them, then its own modules."""
+    if framework.dist is not None and "cuda-pathfinder" in _pins(environment.root, framework.dist):
+        for part, pattern in _CUPY_PRELOADS:
+            _preload(environment, process, part, pattern, str(framework.facts.get("cuda", ""))[:2])
+    missing = [one.soname for path in framework.binaries[:16] for one in process.open(path).missing]
+    return [soname for soname in missing if not _CUPY_OPTIONAL.match(soname)]
 
 
 def _preload_jax(environment: Environment, framework: Framework, process: Process) -> None:

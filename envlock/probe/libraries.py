@@ -503,6 +503,8 @@ def _identify(
         found = re.match(r"([\d.]+)(?:\+cuda([\d.]+))?\Z", own)
         if found:
             version, cuda = version or found.group(1), found.group(2) or cuda
+    elif file.name == "mpi" and not version:
+        version = _guard(cache, "mpi", file.real, lambda: _open_mpi_version(root, file.real))
     elif file.name == "libstdcxx":
         version = _guard(cache, "libstdcxx", file.real, lambda: _newest_glibcxx(root, file.real))
     if not version and file.name in ("cudnn", "cudart", "nccl"):
@@ -541,16 +543,32 @@ def _version_of_name(file: _File) -> str:
 
 def _nccl_version(root: Root, path: str) -> str:
     """Return "2.30.7+cuda13.3" out of the text that NCCL prints; "" where it is not in the read-only data."""
-    with root.open(path) as file:
-        section = read_sections(file, read_elf(file)).get(".rodata")
-        if section is None:
-            return ""
-        file.seek(section.offset)
-        data = file.read(min(section.size, _RODATA_LIMIT))
+    data = _read_only_data(root, path)
     found = re.search(rb"NCCL version (\d+\.\d+\.\d+)(\+cuda\d+\.\d+)?\x00", data) or re.search(
         rb"NCCL version (\d+\.\d+\.\d+)(\+cuda\d+\.\d+)?", data
     )
     return (found.group(1) + (found.group(2) or b"")).decode() if found else ""
+
+
+def _open_mpi_version(root: Root, path: str) -> str:
+    """Return "4.1.4" where Open MPI's library holds its release's tag, as MPI_Get_library_version prints it; else ""."""
+    data = _read_only_data(root, path)
+    tags = (
+        set(re.findall(rb"\x00v(\d{1,2}\.\d{1,2}\.\d{1,2})\x00", data))
+        if b"Open MPI v%d.%d.%d" in data
+        else set()
+    )
+    return tags.pop().decode() if len(tags) == 1 else ""
+
+
+def _read_only_data(root: Root, path: str) -> bytes:
+    """Return a library's section of constants; empty where it has none. Raises OSError and ElfError."""
+    with root.open(path) as file:
+        section = read_sections(file, read_elf(file)).get(".rodata")
+        if section is None:
+            return b""
+        file.seek(section.offset)
+        return file.read(min(section.size, _RODATA_LIMIT))
 
 
 def _newest_glibcxx(root: Root, path: str) -> str:

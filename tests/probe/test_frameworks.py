@@ -273,6 +273,28 @@ def test_torch_opens_all_wheels_by_path_where_its_init_says_so(site, tmp_path, c
     assert loaded["libcudnn.so.9"] == (wheels if preloaded else decoys)["libcudnn.so.9"]
 
 
+@needs_gcc
+@pytest.mark.parametrize("requires", ["Requires-Dist: cuda-pathfinder==1.*,>=1.3.4\n", ""])
+def test_cupy_finds_the_wheels_where_it_has_pathfinder_look(site, tmp_path, requires):
+    """CuPy 14 opens them by path; before, only LD_LIBRARY_PATH and ld.so.cache led to them. NCCL is optional."""
+    nccl = make_library(site / "gone/libnccl.so.2", soname="libnccl.so.2")
+    wheel = make_library(site / "nvidia/cublas/lib/libcublas.so.12", soname="libcublas.so.12")
+    make_library(site / "cupy_backends/cuda/libs/cublas.so", [wheel, nccl])
+    nccl.unlink()
+    (site / "cupy").mkdir()
+    make_dist(site, "cupy-cuda12x", "14.2.0", metadata=requires)
+    target = SimpleNamespace(prefix=str(site.parents[2]), site_packages=[str(site)], base_executable="")
+    environment = scan_environment(LiveRoot({}), target)
+    (cupy,) = find_frameworks(environment)
+    process, missing = simulate(environment, cupy)
+    found = process.find("libcublas.so.12")
+    if requires:
+        assert found is not None
+        assert (found.path, missing) == (str(wheel), [])
+    else:
+        assert missing == ["libcublas.so.12"]
+
+
 @pytest.mark.parametrize(
     ("version", "facts"),
     [

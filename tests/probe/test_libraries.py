@@ -299,6 +299,16 @@ def test_numbers_that_libraries_answer_with(decode, number, version):
     assert decode(number) == version
 
 
+@needs_gcc
+@pytest.mark.parametrize(("tag", "version"), [("v4.1.4", "4.1.4"), ("v4.1.4-12-gabc", None)])
+def test_open_mpi_tells_its_release_by_its_tag(site, tmp_path, tag, version):
+    source = f'const char *const texts[] = {{"Open MPI v%d.%d.%d", ", repo rev: %s", "{tag}"}};'
+    make_library(tmp_path / "mpi/libmpi.so.40", soname="libmpi.so.40", source=source)
+    (row,) = [row for row in libraries(site, {"LD_LIBRARY_PATH": str(tmp_path / "mpi")}, "mpi")
+              if row["path"].startswith(str(tmp_path))]  # fmt: skip
+    assert row.get("version") == version
+
+
 @pytest.fixture(scope="module")
 def torch_python(tmp_path_factory):
     return Path(
