@@ -1,5 +1,6 @@
 """The wheel holds what it should, and installs and works on every CPython, with the oldest dependencies too."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,31 @@ def test_the_wheel_carries_schemas_and_matrix_and_nothing_else_beside_the_packag
     assert "envlock/py.typed" in names
     tops = {name.split("/")[0] for name in names}
     assert tops == {"envlock", next(top for top in tops if top.startswith("envlock_stack-"))}
+
+
+def test_two_builds_are_the_same_byte_for_byte(distributions, tmp_path):
+    copy = tmp_path / "copy"
+    with tarfile.open(distributions[".gz"]) as archive:
+        archive.extractall(copy, filter="data")
+    (source,) = copy.iterdir()
+    for path in source.rglob("*"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-m", "build", "--outdir", out, source], check=True, capture_output=True)
+    for path in out.iterdir():
+        assert path.read_bytes() == distributions[path.suffix].read_bytes(), path.name
+
+
+def test_the_wheel_is_small(distributions):
+    """Nobody should wait for it: no fixtures, no docs, no binaries."""
+    assert distributions[".whl"].stat().st_size < 1024 * 1024
+    names = zipfile.ZipFile(distributions[".whl"]).namelist()
+    assert {Path(name).suffix for name in names if not name.startswith("envlock_stack-")} <= {
+        ".py",
+        ".toml",
+        ".json",
+        ".typed",
+    }
 
 
 def test_the_source_distribution_can_be_built_and_tested(distributions):
