@@ -774,7 +774,7 @@ def _spelled(local: str, build: str) -> dict[str, tuple[str, ...]]:
         r"(?:pyt(?:orch)?|torch)_?(\d+\.\d+(?:\.\d+)?|\d{3,4})(?=$|[^\d.])", build
     )
     if torch:
-        found["torch"] = _readings(torch[1])
+        found["torch"] = readings(torch[1])
         cuda = re.search(r"cu(\d{2,3})(?=$|[^\d])", local or build)
         if cuda:
             digits = cuda[1]
@@ -782,7 +782,7 @@ def _spelled(local: str, build: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _readings(digits: str) -> tuple[str, ...]:
+def readings(digits: str) -> tuple[str, ...]:
     """Return how a version without dots can be read: "26" -> 2.6, "1100" -> 1.10.0, "210" -> 2.10 or 2.1.0."""
     if "." in digits:
         return (digits,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules_support import found, only
+from tests.rules.support import found, only
 
 IMAGE = """
 [driver]
@@ -36,7 +36,7 @@ def test_forward_compatibility_is_for_some_brands() -> None:
 
 
 def test_an_unseen_driver_leaves_nothing_to_say() -> None:
-    assert not found("image-requirement-unmet", '[container]\nrequire = "cuda>=12.4"\n', partial=True)
+    assert not found("image-requirement-unmet", '[container]\nrequire = "cuda>=12.4"\n', source="import")
 
 
 def test_a_container_that_runs_was_not_refused() -> None:
@@ -52,8 +52,8 @@ def test_requirements_may_be_known_by_their_variables() -> None:
 
 def test_an_old_image_asks_by_cuda_version() -> None:
     stack = '[driver]\nversion = "525.85.12"\n{}[environ]\nCUDA_VERSION = "12.4.1"\n'
-    assert only("image-requirement-unmet", stack.format('[container]\nruntime = "docker"\n'), partial=True)
-    assert not found("image-requirement-unmet", stack.format(""), partial=True)
+    assert only("image-requirement-unmet", stack.format('[container]\nruntime = "docker"\n'), source="import")
+    assert not found("image-requirement-unmet", stack.format(""), source="import")
 
 
 def test_a_requirement_that_cannot_be_read() -> None:
@@ -85,7 +85,7 @@ def test_containers_in_order(near_miss: str) -> None:
 
 def test_a_paste_that_says_nothing_of_the_driver() -> None:
     stack = '[container]\nruntime = "docker"\n[framework.torch]\ncuda = "12.4"\n'
-    assert not found("container-without-gpu", stack, partial=True)
+    assert not found("container-without-gpu", stack, source="import")
 
 
 @pytest.mark.parametrize("value", ["none", "void"])
@@ -105,7 +105,7 @@ def test_no_visible_devices(value: str) -> None:
 )  # fmt: skip
 def test_capabilities(value: str, severity: str | None) -> None:
     stack = f'[container]\nvisible_devices = "all"\ndriver_capabilities = "{value}"\n'
-    said = found("container-without-gpu", stack, partial=True)
+    said = found("container-without-gpu", stack, source="import")
     assert [finding.severity for finding in said] == ([severity] if severity else [])
     assert all([fix.to for fix in finding.fixes] == ["compute,utility"] for finding in said)
 
@@ -121,7 +121,7 @@ def test_a_toolkit_with_a_defect_that_applies() -> None:
 
 def test_no_toolkit() -> None:
     stack = '[container]\ntoolkit = ""\nimage = "nvidia/cuda:12.4.1-base"\n'
-    assert only("container-toolkit-mismatch", stack, partial=True).severity == "error"
+    assert only("container-toolkit-mismatch", stack, source="import").severity == "error"
     assert (
         only(
             "container-toolkit-mismatch", '[container]\ntoolkit = ""\n[[gpu]]\nname = "NVIDIA A40"\n'
@@ -130,7 +130,7 @@ def test_no_toolkit() -> None:
     )
     assert not found("container-toolkit-mismatch", '[container]\ntoolkit = ""\n')
     assert not found(
-        "container-toolkit-mismatch", '[container]\nimage = "nvidia/cuda:12.4.1-base"\n', partial=True
+        "container-toolkit-mismatch", '[container]\nimage = "nvidia/cuda:12.4.1-base"\n', source="import"
     )
 
 

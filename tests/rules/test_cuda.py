@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules_support import check, found, only
+from tests.rules.support import check, found, only
 
 TWO_NVJITLINKS = """
 [[library]]
@@ -244,7 +244,7 @@ TENSORFLOW = '[[gpu]]\nname = "NVIDIA A40"\n[framework.tensorflow]\nversion = "2
 def test_a_framework_without_any_of_its_libraries() -> None:
     finding = only("cuda-runtime-missing", TENSORFLOW)
     assert (finding.severity, finding.subject) == ("error", "library.cublas")
-    assert not found("cuda-runtime-missing", TENSORFLOW, partial=True)
+    assert not found("cuda-runtime-missing", TENSORFLOW, source="import")
     there = TENSORFLOW + '[[library]]\nname = "cublas"\n[[library]]\nname = "cudnn"\n'
     assert not found("cuda-runtime-missing", there)
 
@@ -260,15 +260,15 @@ def test_before_cuda_11_the_minor_is_part_of_the_soname(toolkit: str, missing: b
         f'[[toolkit]]\nversion = "{toolkit}"\n[[toolkit]]\nversion = "10.2.89"\n'
         '[framework.tensorflow]\nversion = "1.14"\ncuda = "10.0"\n'
     )
-    assert [finding.subject for finding in found("cuda-runtime-missing", stack, partial=True)] == [
+    assert [finding.subject for finding in found("cuda-runtime-missing", stack, source="import")] == [
         "toolkit"
     ] * missing
 
 
 def test_a_toolkit_in_use_of_another_soname_is_told_once() -> None:
     stack = '[[toolkit]]\nversion = "10.1.243"\n[framework.tensorflow]\nversion = "1.14"\ncuda = "10.0"\n'
-    assert not found("cuda-runtime-missing", stack, partial=True)
-    assert only("framework-cuda-mismatch", stack, partial=True).subject == "toolkit"
+    assert not found("cuda-runtime-missing", stack, source="import")
+    assert only("framework-cuda-mismatch", stack, source="import").subject == "toolkit"
 
 
 def test_a_needed_library_that_the_search_does_not_find() -> None:
@@ -315,9 +315,9 @@ torch = {{ version = "2.5.1" }}
 [environ]
 LD_LIBRARY_PATH = "/usr/local/cuda-12.1/lib64"
 """
-    finding = only("cuda-library-shadowed", stack.format("nvidia-nvjitlink-cu12"), partial=True)
+    finding = only("cuda-library-shadowed", stack.format("nvidia-nvjitlink-cu12"), source="import")
     assert finding.subject == "library.nvjitlink"
-    assert not found("cuda-library-shadowed", stack.format("nvidia-cublas-cu12"), partial=True)
+    assert not found("cuda-library-shadowed", stack.format("nvidia-cublas-cu12"), source="import")
     assert not found("cuda-library-shadowed", stack.format("nvidia-nvjitlink-cu12"))
 
 

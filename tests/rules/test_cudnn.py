@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envlock.rules.cudnn import misfit
-from tests.rules_support import check, found, only
+from tests.rules.support import check, found, only
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ used_by = ["jax"]
 [framework.jax]
 cudnn = "8.9.7"
 """
-    assert only("cudnn-mismatch", stack.format("8.6.0"), partial=True).severity == "error"
-    assert not found("cudnn-mismatch", stack.format("8.9.2"), partial=True)
+    assert only("cudnn-mismatch", stack.format("8.6.0"), source="import").severity == "error"
+    assert not found("cudnn-mismatch", stack.format("8.9.2"), source="import")
 
 
 MIXED = """
@@ -219,13 +219,15 @@ ALONE = '[[library]]\nname = "cudnn"\nversion = "8.0.3"\n'
 )
 def test_the_only_copy_of_a_paste_is_the_one_that_is_loaded(framework: str) -> None:
     text = f"{ALONE}[framework.{framework}\n"
-    assert only("cudnn-mismatch", text, partial=True).severity == "warning"
+    assert only("cudnn-mismatch", text, source="import").severity == "warning"
     assert not found("cudnn-mismatch", text)
     wheel = '[package.pip]\nnvidia-cudnn-cu12 = { version = "9.1.0.70" }\n'
     assert "library.cudnn" not in [
-        each.subject for each in found("cudnn-mismatch", text + wheel, partial=True)
+        each.subject for each in found("cudnn-mismatch", text + wheel, source="import")
     ]
 
 
 def test_a_pytorch_that_does_not_say_its_cudnn_has_its_own() -> None:
-    assert not found("cudnn-mismatch", ALONE + '[framework.torch]\nversion = "2.5.1+cu124"\n', partial=True)
+    assert not found(
+        "cudnn-mismatch", ALONE + '[framework.torch]\nversion = "2.5.1+cu124"\n', source="import"
+    )

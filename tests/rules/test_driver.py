@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules_support import check, found, only
+from tests.rules.support import check, found, only
 
 TORCH = '[framework.torch]\nversion = "{torch}"\ncuda = "{cuda}"\n'
 
@@ -56,7 +56,7 @@ def test_a_version_that_spells_out_its_cuda_is_enough() -> None:
 
 def test_what_pypi_has_is_likely_in_a_paste_and_not_certain() -> None:
     text = '[driver]\nversion = "470.57.02"\n[package.pip]\ntorch = { version = "2.3.0" }\n'
-    assert only("driver-too-old-for-cuda", text, partial=True).severity == "warning"
+    assert only("driver-too-old-for-cuda", text, source="import").severity == "warning"
     assert not found("driver-too-old-for-cuda", text)
 
 

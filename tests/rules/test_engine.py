@@ -11,7 +11,7 @@ from envlock.manifest.model import Manifest, to_plain
 from envlock.manifest.read import load
 from envlock.rules.engine import run
 from tests.cli.support import EXAMPLES
-from tests.rules_support import matrix
+from tests.rules.support import matrix
 
 ODD = (
     "",

@@ -4,8 +4,8 @@ import pytest
 
 from envlock.manifest.read import loads as read
 from envlock.rules.engine import run
-from envlock.rules.framework import _readings, loads
-from tests.rules.on_paper import MATRIX, one, said
+from envlock.rules.framework import loads, readings
+from tests.rules.support import found, matrix, only
 
 GPU = '[[gpu]]\nname = "NVIDIA A100-SXM4-40GB"\ncompute_capability = "8.0"\n[driver]\nversion = "550.54.15"\n'
 
@@ -20,7 +20,7 @@ def pip(**versions):
 
 def test_a_cpu_torch_beside_a_gpu_is_an_error_and_the_cuda_build_cures_it():
     text = GPU + '[framework.torch]\nversion = "2.4.0+cpu"\ncuda = ""\n' + pip(torch="2.4.0+cpu")
-    finding = one("cpu-build-installed", text)
+    finding = only("cpu-build-installed", text)
     assert (finding.severity, finding.subject) == ("error", "framework.torch.cuda")
     assert "A100" in finding.message
     assert finding.fixes
@@ -28,12 +28,12 @@ def test_a_cpu_torch_beside_a_gpu_is_an_error_and_the_cuda_build_cures_it():
 
 
 def test_a_cpu_image_without_any_gpu_fact_is_as_somebody_meant_it():
-    assert said("cpu-build-installed", '[framework.torch]\nversion = "2.4.0+cpu"\ncuda = ""\n') == []
+    assert found("cpu-build-installed", '[framework.torch]\nversion = "2.4.0+cpu"\ncuda = ""\n') == []
 
 
 def test_conda_that_fell_back_to_a_cpu_build_is_told_by_its_build_string():
     text = '[package.conda]\npytorch = { version = "1.12.1", build = "py3.9_cpu_0" }\ncudatoolkit = { version = "11.3.1" }\n'
-    finding = one("cpu-build-installed", text, "import")
+    finding = only("cpu-build-installed", text, "import")
     assert (finding.severity, finding.subject) == ("warning", "package.conda.pytorch")
 
 
@@ -47,7 +47,7 @@ def test_conda_that_fell_back_to_a_cpu_build_is_told_by_its_build_string():
     ],
 )
 def test_pypi_has_cpu_wheels_for_windows_and_arm(host, version, known):
-    assert bool(said("cpu-build-installed", f"[host]\n{host}\n{GPU}{pip(torch=version)}", "import")) is known
+    assert bool(found("cpu-build-installed", f"[host]\n{host}\n{GPU}{pip(torch=version)}", "import")) is known
 
 
 def test_the_package_by_which_conda_chooses_the_cpu_build():
@@ -55,13 +55,13 @@ def test_the_package_by_which_conda_chooses_the_cpu_build():
         GPU
         + '[package.conda]\npytorch = { version = "2.1.0" }\npytorch-mutex = { version = "1.0", build = "BUILD" }\n'
     )
-    assert one("cpu-build-installed", text.replace("BUILD", "cpu")).subject == "package.conda.pytorch-mutex"
-    assert said("cpu-build-installed", text.replace("BUILD", "cuda")) == []
+    assert only("cpu-build-installed", text.replace("BUILD", "cpu")).subject == "package.conda.pytorch-mutex"
+    assert found("cpu-build-installed", text.replace("BUILD", "cuda")) == []
 
 
 def test_a_second_framework_without_cuda_is_only_worth_a_note():
     text = GPU + '[framework.torch]\nversion = "2.4.0+cu124"\ncuda = "12.4"\n' + pip(onnxruntime="1.19.2")
-    finding = one("cpu-build-installed", text)
+    finding = only("cpu-build-installed", text)
     assert finding.subject == "package.pip.onnxruntime"
     assert finding.severity != "error"
 
@@ -84,14 +84,14 @@ def test_a_second_framework_without_cuda_is_only_worth_a_note():
     ],
 )
 def test_builds_without_cuda_of_other_frameworks_and_channels(packages, known):
-    assert bool(said("cpu-build-installed", GPU + packages, "import")) is known
+    assert bool(found("cpu-build-installed", GPU + packages, "import")) is known
 
 
 # ---- framework-companion-mismatch
 
 
 def test_a_torchvision_of_another_torch_is_an_error_and_its_own_release_cures_it():
-    finding = one("framework-companion-mismatch", pip(torch="2.4.0", torchvision="0.20.1"))
+    finding = only("framework-companion-mismatch", pip(torch="2.4.0", torchvision="0.20.1"))
     assert (finding.subject, finding.severity) == ("package.pip.torchvision", "error")
     assert "2.4.0" in finding.message
     assert {fix.to for fix in finding.fixes} >= {"0.19.0"}
@@ -99,7 +99,7 @@ def test_a_torchvision_of_another_torch_is_an_error_and_its_own_release_cures_it
 
 def test_what_the_wheel_says_itself_outranks_the_table():
     text = pip(torch="2.5.1", torchvision="0.19.0") + '[requires]\ntorchvision = ["numpy", "torch==2.5.1"]\n'
-    assert said("framework-companion-mismatch", text) == []
+    assert found("framework-companion-mismatch", text) == []
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_what_the_wheel_says_itself_outranks_the_table():
     ],
 )
 def test_companions_that_belong_together_are_left_alone(versions):
-    assert said("framework-companion-mismatch", pip(**versions)) == []
+    assert found("framework-companion-mismatch", pip(**versions)) == []
 
 
 def test_a_companion_built_for_another_cuda_major_is_an_error():
-    finding = one("framework-companion-mismatch", pip(torch="2.4.0+cu124", torchvision="0.19.0+cu118"))
+    finding = only("framework-companion-mismatch", pip(torch="2.4.0+cu124", torchvision="0.19.0+cu118"))
     assert finding.severity == "error"
     assert "CUDA 11.8" in finding.message
     assert "CUDA 12.4" in finding.message
@@ -125,7 +125,7 @@ def test_a_companion_built_for_another_cuda_major_is_an_error():
 @pytest.mark.parametrize(("torch", "verdict"), [("2.99.0+cu130", "unknown"), ("2.15.0", "fine")])
 def test_a_torch_newer_than_the_matrix_is_unknown_neither_fine_nor_wrong(torch, verdict):
     stack = f'schema = "envlock/1"\n[framework.torch]\nversion = "{torch}"\ncuda = "13.0"\n'
-    result = run(read(stack + pip(torch=torch, torchvision="0.30.0")), MATRIX)
+    result = run(read(stack + pip(torch=torch, torchvision="0.30.0")), matrix())
     assert result.verdict == verdict
     assert not result.findings
     assert ["torch 2.99.0+cu130" in each.needs for each in result.unknown] == [True] * (verdict == "unknown")
@@ -133,27 +133,29 @@ def test_a_torch_newer_than_the_matrix_is_unknown_neither_fine_nor_wrong(torch, 
 
 def test_the_last_torchtext_does_not_follow_later_torches():
     assert (
-        one("framework-companion-mismatch", pip(torch="2.5.1", torchtext="0.18.0")).subject
+        only("framework-companion-mismatch", pip(torch="2.5.1", torchtext="0.18.0")).subject
         == "package.pip.torchtext"
     )
-    assert said("framework-companion-mismatch", pip(torch="2.3.1", torchtext="0.18.0")) == []
+    assert found("framework-companion-mismatch", pip(torch="2.3.1", torchtext="0.18.0")) == []
 
 
 def test_a_jaxlib_newer_than_jax_and_a_plugin_of_another_jaxlib():
-    finding = one("framework-companion-mismatch", pip(jax="0.4.30", jaxlib="0.4.35"))
+    finding = only("framework-companion-mismatch", pip(jax="0.4.30", jaxlib="0.4.35"))
     assert (finding.subject, finding.severity) == ("package.pip.jaxlib", "error")
-    plugin = one("framework-companion-mismatch", pip(jax="0.5.0", jaxlib="0.5.0", jax_cuda12_plugin="0.4.38"))
+    plugin = only(
+        "framework-companion-mismatch", pip(jax="0.5.0", jaxlib="0.5.0", jax_cuda12_plugin="0.4.38")
+    )
     assert plugin.subject == "package.pip.jax-cuda12-plugin"
     assert (
-        said("framework-companion-mismatch", pip(jax="0.5.0", jaxlib="0.5.0", jax_cuda12_plugin="0.5.0"))
+        found("framework-companion-mismatch", pip(jax="0.5.0", jaxlib="0.5.0", jax_cuda12_plugin="0.5.0"))
         == []
     )
 
 
 def test_keras_3_does_not_belong_to_tensorflow_2_15():
-    finding = one("framework-companion-mismatch", pip(tensorflow="2.15.0", keras="3.3.3"))
+    finding = only("framework-companion-mismatch", pip(tensorflow="2.15.0", keras="3.3.3"))
     assert (finding.subject, finding.severity) == ("package.pip.keras", "error")
-    assert said("framework-companion-mismatch", pip(tensorflow="2.16.1", keras="3.3.3")) == []
+    assert found("framework-companion-mismatch", pip(tensorflow="2.16.1", keras="3.3.3")) == []
 
 
 # ---- extension-abi-mismatch
@@ -161,27 +163,27 @@ def test_keras_3_does_not_belong_to_tensorflow_2_15():
 
 def test_a_wheel_whose_name_says_another_torch():
     text = pip(torch="2.7.0", flash_attn="2.7.4.post1+cu12torch2.6cxx11abiFALSE")
-    finding = one("extension-abi-mismatch", text)
+    finding = only("extension-abi-mismatch", text)
     assert (finding.subject, finding.severity) == ("package.pip.flash-attn", "error")
     assert "torch 2.6" in finding.message
     assert finding.fixes[0].to == "2.6"
     near = pip(torch="2.6.0", flash_attn="2.7.4.post1+cu12torch2.6cxx11abiFALSE")
-    assert said("extension-abi-mismatch", near) == []
+    assert found("extension-abi-mismatch", near) == []
 
 
 def test_a_cxx_abi_other_than_torchs():
     text = '[framework.torch]\nversion = "2.6.0"\ncxx11_abi = false\n[framework.apex]\ncxx11_abi = {}\n'
-    finding = one("extension-abi-mismatch", text.format("true"))
+    finding = only("extension-abi-mismatch", text.format("true"))
     assert finding.subject == "framework.apex"
     assert "old C++ ABI" in finding.message
-    assert said("extension-abi-mismatch", text.format("false")) == []
+    assert found("extension-abi-mismatch", text.format("false")) == []
 
 
 def test_xformers_is_built_for_one_torch():
-    finding = one("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.27"))
+    finding = only("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.27"))
     assert (finding.subject, finding.severity) == ("package.pip.xformers", "error")
     assert any(fix.address == "package.pip.xformers" for fix in finding.fixes)
-    assert said("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.28.post3")) == []
+    assert found("extension-abi-mismatch", pip(torch="2.5.1", xformers="0.0.28.post3")) == []
 
 
 def test_a_conda_build_that_names_its_torch():
@@ -189,18 +191,18 @@ def test_a_conda_build_that_names_its_torch():
         '[package.conda]\npytorch = {{ version = "2.4.0", build = "py3.11_cuda12.1_cudnn9.1.0_0" }}\n'
         'pytorch-scatter = {{ version = "2.1.2", build = "py311_torch_{}_cu121" }}\n'
     )
-    finding = one("extension-abi-mismatch", text.format("2.1.0"))
+    finding = only("extension-abi-mismatch", text.format("2.1.0"))
     assert finding.subject == "package.conda.pytorch-scatter"
     assert "torch 2.1.0" in finding.message
-    assert said("extension-abi-mismatch", text.format("2.4.0")) == []
+    assert found("extension-abi-mismatch", text.format("2.4.0")) == []
 
 
 def test_a_library_that_the_extension_was_not_compiled_with():
     text = (
         '[framework.h5py]\nbuilt_for = {{ hdf5 = "1.14.2" }}\n[package.conda]\nhdf5 = {{ version = "{}" }}\n'
     )
-    assert "hdf5 1.12.1" in one("extension-abi-mismatch", text.format("1.12.1")).message
-    assert said("extension-abi-mismatch", text.format("1.14.2")) == []
+    assert "hdf5 1.12.1" in only("extension-abi-mismatch", text.format("1.12.1")).message
+    assert found("extension-abi-mismatch", text.format("1.14.2")) == []
 
 
 @pytest.mark.parametrize(
@@ -216,27 +218,27 @@ def test_a_library_that_the_extension_was_not_compiled_with():
     ],
 )
 def test_versions_without_dots_are_read_in_every_way_that_makes_sense(digits, read):
-    assert read in _readings(digits)
+    assert read in readings(digits)
 
 
 # ---- framework-python-unsupported, framework-cuda-mismatch, framework-known-bad
 
 
 def test_a_torch_without_a_build_for_this_python():
-    finding = one(
+    finding = only(
         "framework-python-unsupported", '[python]\nversion = "3.13.1"\n' + pip(torch="2.3.0"), "import"
     )
     assert (finding.subject, finding.severity) == ("package.pip.torch", "error")
     assert finding.fixes[0].address == "python.version"
     assert (
-        said("framework-python-unsupported", '[python]\nversion = "3.12.1"\n' + pip(torch="2.3.0"), "import")
+        found("framework-python-unsupported", '[python]\nversion = "3.12.1"\n' + pip(torch="2.3.0"), "import")
         == []
     )
 
 
 def test_a_framework_that_was_seen_compiled_for_this_python_is_somebodys_own_build():
     text = '[python]\nversion = "3.13.1"\n[framework.torch]\nversion = "2.3.0"\n' + pip(torch="2.3.0")
-    assert [finding.severity for finding in said("framework-python-unsupported", text)] == ["warning"]
+    assert [finding.severity for finding in found("framework-python-unsupported", text)] == ["warning"]
 
 
 @pytest.mark.parametrize(
@@ -252,81 +254,81 @@ TOOLKIT = '[[toolkit]]\nversion = "{}"\npath = "/usr/local/cuda"\nactive = true\
 
 
 def test_tensorflow_finds_a_cuda_that_it_was_not_built_for():
-    finding = one("framework-cuda-mismatch", TOOLKIT.format("12.1") + pip(tensorflow="2.10.0"))
+    finding = only("framework-cuda-mismatch", TOOLKIT.format("12.1") + pip(tensorflow="2.10.0"))
     assert (finding.subject, finding.severity) == ("toolkit", "error")
     assert "11.2" in finding.message
-    assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + pip(tensorflow="2.10.0")) == []
+    assert found("framework-cuda-mismatch", TOOLKIT.format("11.8") + pip(tensorflow="2.10.0")) == []
 
 
 def test_tensorflow_with_cuda_wheels_of_its_own_does_not_mind_the_toolkit():
     text = TOOLKIT.format("11.8") + pip(tensorflow="2.17.0", nvidia_cuda_runtime_cu12="12.3.101")
-    assert said("framework-cuda-mismatch", text) == []
+    assert found("framework-cuda-mismatch", text) == []
 
 
 def test_onnxruntime_gpu_finds_another_major():
     packages = pip(onnxruntime_gpu="1.20.1")
-    assert "CUDA 12" in one("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages).message
-    assert said("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages) == []
+    assert "CUDA 12" in only("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages).message
+    assert found("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages) == []
 
 
 def test_cupy_is_a_package_a_cuda_major():
     packages = pip(cupy_cuda11x="13.3.0")
-    finding = one("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages)
+    finding = only("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages)
     assert "cupy-cuda12x" in {fix.to for fix in finding.fixes}
-    assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
+    assert found("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
 
 
 @pytest.mark.parametrize(
-    ("found", "severity"), [("11.0", "warning"), ("11.8", None), ("12.4", "error"), ("10.2", "error")]
+    ("toolkit", "severity"), [("11.0", "warning"), ("11.8", None), ("12.4", "error"), ("10.2", "error")]
 )
-def test_cupys_wheel_for_cuda_11_begins_at_11_2(found, severity):
-    said_so = said("framework-cuda-mismatch", TOOLKIT.format(found) + pip(cupy_cuda11x="12.3.0"))
+def test_cupys_wheel_for_cuda_11_begins_at_11_2(toolkit, severity):
+    said_so = found("framework-cuda-mismatch", TOOLKIT.format(toolkit) + pip(cupy_cuda11x="12.3.0"))
     assert [finding.severity for finding in said_so] == ([severity] if severity else [])
 
 
 def test_paddle_names_its_cuda_as_a_post_release():
     packages = pip(paddlepaddle_gpu="2.4.2.post117")
-    finding = one("framework-cuda-mismatch", TOOLKIT.format("12.1") + packages)
+    finding = only("framework-cuda-mismatch", TOOLKIT.format("12.1") + packages)
     assert "CUDA 11.7" in finding.message
     assert finding.fixes
-    assert said("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
+    assert found("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages) == []
 
 
 def test_the_only_cudart_of_a_pasted_report_is_the_one_that_is_found():
     library = '[[library]]\nname = "cudart"\nversion = "{}"\npath = "/usr/local/cuda/lib64/libcudart.so"\n'
     packages = pip(tensorflow="2.11.0")
     assert (
-        one("framework-cuda-mismatch", library.format("12.4") + packages, "import").subject
+        only("framework-cuda-mismatch", library.format("12.4") + packages, "import").subject
         == "library.cudart"
     )
-    assert said("framework-cuda-mismatch", library.format("11.2") + packages, "import") == []
+    assert found("framework-cuda-mismatch", library.format("11.2") + packages, "import") == []
     # On a root it is known that nothing loads this copy.
-    assert said("framework-cuda-mismatch", library.format("12.4") + packages) == []
+    assert found("framework-cuda-mismatch", library.format("12.4") + packages) == []
 
 
 def test_bitsandbytes_has_a_binary_a_cuda():
-    finding = one("framework-cuda-mismatch", pip(torch="2.9.0+cu130", bitsandbytes="0.45.5"))
+    finding = only("framework-cuda-mismatch", pip(torch="2.9.0+cu130", bitsandbytes="0.45.5"))
     assert "CUDA 13.0" in finding.message
     assert any(fix.address == "package.pip.bitsandbytes" for fix in finding.fixes)
-    assert said("framework-cuda-mismatch", pip(torch="2.6.0+cu124", bitsandbytes="0.45.5")) == []
+    assert found("framework-cuda-mismatch", pip(torch="2.6.0+cu124", bitsandbytes="0.45.5")) == []
 
 
 def test_a_known_defect_of_one_build_does_not_touch_the_other():
     bad = '[framework.torch]\nversion = "1.8.0"\ncuda = "{}"\n'
-    finding = one("framework-known-bad", bad.format("10.2"))
+    finding = only("framework-known-bad", bad.format("10.2"))
     assert finding.severity == "warning"
     assert finding.fixes[0].to == ">=1.8.1"
-    assert said("framework-known-bad", bad.format("11.1")) == []
+    assert found("framework-known-bad", bad.format("11.1")) == []
 
 
 def test_the_cuda_of_an_extension_that_links_against_torch() -> None:
     stack = '[framework.torch]\ncuda = "{}"\n[framework.{}]\ncuda = "{}"\n'
-    assert one("extension-abi-mismatch", stack.format("11.8", "mmcv-full", "10.1")).severity == "error"
-    assert not said("extension-abi-mismatch", stack.format("11.8", "mmcv-full", "11.6"))
+    assert only("extension-abi-mismatch", stack.format("11.8", "mmcv-full", "10.1")).severity == "error"
+    assert not found("extension-abi-mismatch", stack.format("11.8", "mmcv-full", "11.6"))
     # These compare the CUDA themselves: another minor is refused by some of their releases.
-    assert one("extension-abi-mismatch", stack.format("10.1", "torch-scatter", "10.2")).severity == "warning"
-    assert not said("extension-abi-mismatch", stack.format("10.2", "torch-scatter", "10.2"))
-    assert not said("extension-abi-mismatch", stack.format("11.8", "ctranslate2", "12"))
+    assert only("extension-abi-mismatch", stack.format("10.1", "torch-scatter", "10.2")).severity == "warning"
+    assert not found("extension-abi-mismatch", stack.format("10.2", "torch-scatter", "10.2"))
+    assert not found("extension-abi-mismatch", stack.format("11.8", "ctranslate2", "12"))
 
 
 @pytest.mark.parametrize(
@@ -335,16 +337,16 @@ def test_the_cuda_of_an_extension_that_links_against_torch() -> None:
 )
 def test_old_onnxruntime_and_the_cuda_whose_names_it_asks_for(version: str, cuda: str, fits: bool) -> None:
     stack = f'[[toolkit]]\nversion = "{cuda}"\n[package.pip]\nonnxruntime-gpu = {{ version = "{version}" }}\n'
-    assert bool(said("framework-cuda-mismatch", stack)) is not fits
+    assert bool(found("framework-cuda-mismatch", stack)) is not fits
 
 
 def test_onnxruntime_of_which_only_the_cuda_is_known() -> None:
     stack = '[framework.onnxruntime]\ncuda = "12"\n[[toolkit]]\nversion = "{}"\nactive = true\n'
-    assert said("framework-cuda-mismatch", stack.format("13.1"))
-    assert not said("framework-cuda-mismatch", stack.format("12.4"))
+    assert found("framework-cuda-mismatch", stack.format("13.1"))
+    assert not found("framework-cuda-mismatch", stack.format("12.4"))
 
 
 def test_a_paste_may_name_its_cuda_by_nvcc_alone() -> None:
     stack = '[compiler]\nnvcc = "10.2.89"\n[package.pip]\ntensorflow = { version = "2.1.0" }\n'
-    assert one("framework-cuda-mismatch", stack, "import").subject == "compiler.nvcc"
-    assert not said("framework-cuda-mismatch", stack.replace("10.2.89", "10.1.243"), "import")
+    assert only("framework-cuda-mismatch", stack, "import").subject == "compiler.nvcc"
+    assert not found("framework-cuda-mismatch", stack.replace("10.2.89", "10.1.243"), "import")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envlock.rules.gpu import Arch, arch_list_code, parse_arch, runs_binary, runs_ptx
-from tests.rules_support import check, found, only
+from tests.rules.support import check, found, only
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_ptx_helps_a_new_gpu_and_is_told() -> None:
 )
 def test_what_a_version_alone_tells(version: str, gpu: str, severity: str | None) -> None:
     stack = f'[[gpu]]\nname = "{gpu}"\n[package.pip]\ntorch = {{ version = "{version}" }}\n'
-    said = found("gpu-arch-not-in-build", stack, partial=True)
+    said = found("gpu-arch-not-in-build", stack, source="import")
     assert [finding.severity for finding in said] == ([severity] if severity else [])
 
 
 def test_pypis_own_build_is_only_likely() -> None:
     stack = '[[gpu]]\nname = "NVIDIA H100 PCIe"\n[package.pip]\ntorch = { version = "2.0.1" }\n'
-    finding = only("gpu-arch-not-in-build", stack, partial=True)
+    finding = only("gpu-arch-not-in-build", stack, source="import")
     assert (finding.severity, finding.subject) == ("warning", "package.pip.torch")
 
 
@@ -195,7 +195,7 @@ def test_what_cuda_visible_devices_hides(value: str, hidden: bool) -> None:
 
 def test_a_paste_may_name_fewer_gpus_than_there_are() -> None:
     stack = '[[gpu]]\nname = "NVIDIA A40"\n[environ]\nCUDA_VISIBLE_DEVICES = "3"\n'
-    assert not found("gpu-hidden", stack, partial=True)
+    assert not found("gpu-hidden", stack, source="import")
 
 
 def test_builds_for_windows_hold_older_gpus_longer() -> None:
@@ -223,32 +223,32 @@ def test_a_gpus_name_as_people_write_it(name: str) -> None:
 
 def test_a_paste_that_states_the_cuda_of_torch_and_not_the_release() -> None:
     stack = '[[gpu]]\nname = "{}"\n[framework.torch]\ncuda = "{}"\n'
-    assert found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.8"), partial=True)
+    assert found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.8"), source="import")
     # Some release for 12.8 has Volta, and none before it is left out.
-    assert not found("gpu-arch-not-in-build", stack.format("Tesla V100-SXM2-16GB", "12.8"), partial=True)
-    assert not found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.6"), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("Tesla V100-SXM2-16GB", "12.8"), source="import")
+    assert not found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.6"), source="import")
     assert not found("gpu-arch-not-in-build", stack.format("Tesla P100-PCIE-16GB", "12.8"))
 
 
 def test_an_extension_without_a_version_has_what_all_its_listed_releases_have() -> None:
     stack = '[[gpu]]\nname = "{}"\n[package.pip]\nflash-attn = {{}}\n'
-    assert found("gpu-arch-not-in-build", stack.format("2080Ti"), partial=True)
+    assert found("gpu-arch-not-in-build", stack.format("2080Ti"), source="import")
     assert not found("gpu-arch-not-in-build", stack.format("2080Ti"))
-    assert not found("gpu-arch-not-in-build", stack.format("NVIDIA A100-SXM4-40GB"), partial=True)
+    assert not found("gpu-arch-not-in-build", stack.format("NVIDIA A100-SXM4-40GB"), source="import")
 
 
 def test_a_paste_with_the_variable_that_hides_all_gpus() -> None:
     stack = '[environ]\nCUDA_VISIBLE_DEVICES = "{}"\n'
-    assert found("gpu-hidden", stack.format("-1"), partial=True)
-    assert not found("gpu-hidden", stack.format("0"), partial=True)
+    assert found("gpu-hidden", stack.format("-1"), source="import")
+    assert not found("gpu-hidden", stack.format("0"), source="import")
     assert not found("gpu-hidden", stack.format("-1"))
 
 
 def test_a_pytorch_before_the_matrix_on_a_gpu_that_no_build_knows() -> None:
     stack = '[[gpu]]\ncompute_capability = "{}"\n[framework.torch]\n{}\n'
-    finding = only("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1"'), partial=True)
+    finding = only("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1"'), source="import")
     assert finding.severity == "warning"
-    assert found("gpu-arch-not-in-build", stack.format("2.1", ""), partial=True)
-    assert not found("gpu-arch-not-in-build", stack.format("3.5", 'version = "1.3.1"'), partial=True)
-    assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "0.2.0"'), partial=True)
-    assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1a0+own"'), partial=True)
+    assert found("gpu-arch-not-in-build", stack.format("2.1", ""), source="import")
+    assert not found("gpu-arch-not-in-build", stack.format("3.5", 'version = "1.3.1"'), source="import")
+    assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "0.2.0"'), source="import")
+    assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1a0+own"'), source="import")

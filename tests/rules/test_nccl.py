@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules_support import found, only
+from tests.rules.support import found, only
 
 SHADOW = """
 [[library]]

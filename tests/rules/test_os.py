@@ -2,34 +2,34 @@
 
 import pytest
 
-from tests.rules.on_paper import one, said
+from tests.rules.support import found, only
 
 OLD_OS = '[os]\nid = "rhel"\nversion = "8"\nlibc = "glibc 2.28"\n'
 
 
 def test_a_binary_that_asks_for_a_newer_glibc():
     text = OLD_OS + '[framework.flash-attn]\nversion = "2.7.4"\nneeds = {{ libc = "glibc {}" }}\n'
-    finding = one("libc-too-old", text.format("2.32"))
+    finding = only("libc-too-old", text.format("2.32"))
     assert (finding.subject, finding.severity) == ("os.libc", "error")
     assert "2.32" in finding.message
     assert "2.28" in finding.message
     assert finding.fixes[0].to == ">=2.32"
-    assert said("libc-too-old", text.format("2.28")) == []
-    assert said("libc-too-old", text.format("2.9")) == []
+    assert found("libc-too-old", text.format("2.28")) == []
+    assert found("libc-too-old", text.format("2.9")) == []
 
 
 @pytest.mark.parametrize("libc", ["glibc 2.28", "glibc-2.28", "2.28", "GLIBC 2.28", "glibc 2.28-251.el8"])
 def test_a_glibc_in_whatever_words_it_was_reported(libc):
     text = f'[os]\nlibc = "{libc}"\n[framework.ext]\nneeds = {{ libc = "GLIBC_2.32" }}\n'
-    assert one("libc-too-old", text).subject == "os.libc"
-    assert said("libc-too-old", text.replace("2.32", "2.28")) == []
+    assert only("libc-too-old", text).subject == "os.libc"
+    assert found("libc-too-old", text.replace("2.32", "2.28")) == []
 
 
 def test_a_bare_symbol_version_is_of_glibcxx():
     text = '[os]\nlibstdcxx = "{}"\n[framework.ext]\nneeds = {{ libstdcxx = "GLIBCXX_3.4.29" }}\n'
-    assert one("libstdcxx-too-old", text.format("3.4.25")).subject == "os.libstdcxx"
-    assert said("libstdcxx-too-old", text.format("3.4.30")) == []
-    assert said("libstdcxx-too-old", text.format("CXXABI_1.3.11")) == []
+    assert only("libstdcxx-too-old", text.format("3.4.25")).subject == "os.libstdcxx"
+    assert found("libstdcxx-too-old", text.format("3.4.30")) == []
+    assert found("libstdcxx-too-old", text.format("CXXABI_1.3.11")) == []
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_bare_symbol_version_is_of_glibcxx():
 )
 def test_a_release_of_a_distribution_stands_for_its_glibc(system, known):
     text = f'[os]\n{system}\n[package.pip]\ntorch = {{ version = "2.7.0" }}\n'
-    assert bool(said("libc-too-old", text, "import")) is known
+    assert bool(found("libc-too-old", text, "import")) is known
 
 
 def test_an_old_libstdcxx_that_wins_over_a_newer_one():
@@ -51,29 +51,31 @@ def test_an_old_libstdcxx_that_wins_over_a_newer_one():
         '[os]\nlibstdcxx = "GLIBCXX_3.4.30"\n[framework.ext]\nneeds = {{ libstdcxx = "GLIBCXX_3.4.29" }}\n'
         '[[library]]\nname = "libstdcxx"\nversion = "GLIBCXX_3.4.28"\npath = "/opt/conda/lib/libstdc++.so.6"\n{}'
     )
-    finding = one("libstdcxx-too-old", text.format('used_by = ["ext"]\n'))
+    finding = only("libstdcxx-too-old", text.format('used_by = ["ext"]\n'))
     assert finding.subject == "library.libstdcxx"
     assert "/opt/conda/lib/libstdc++.so.6" in finding.message
     assert len(finding.fixes) == 1
     # Not known which copy is loaded, and one of them will do.
-    assert said("libstdcxx-too-old", text.format("")) == []
+    assert found("libstdcxx-too-old", text.format("")) == []
 
 
 def test_a_system_library_that_the_loader_does_not_find():
     text = '[os]\nid = "debian"\n[framework.vllm]\nneeds = {{ library = "{}" }}\n'
-    finding = one("system-library-missing", text.format("libnuma.so.1"))
+    finding = only("system-library-missing", text.format("libnuma.so.1"))
     assert finding.subject == "framework.vllm.needs"
     assert "libnuma1" in finding.message
     assert finding.fixes
-    assert said("system-library-missing", text.format("libcudart.so.12")) == []
+    assert found("system-library-missing", text.format("libcudart.so.12")) == []
 
 
 def test_a_library_that_was_looked_for_in_vain_is_known_by_its_address():
     text = '[capture.unobserved]\n"library.{}" = "not found on this system"\n[package.pip]\n{} = {{}}\n'
     for library in ("libGL.so.1", "libGL"):
-        finding = one("system-library-missing", text.format(library, "opencv-python"), "import")
+        finding = only("system-library-missing", text.format(library, "opencv-python"), "import")
         assert finding.subject == f"library.{library}"
-    assert said("system-library-missing", text.format("libGL.so.1", "opencv-python-headless"), "import") == []
+    assert (
+        found("system-library-missing", text.format("libGL.so.1", "opencv-python-headless"), "import") == []
+    )
 
 
 def test_opencv_with_windows_on_a_system_without_libgl():
@@ -81,18 +83,18 @@ def test_opencv_with_windows_on_a_system_without_libgl():
         '[os]\nid = "debian"\nversion = "12"\n[package.pip]\n{} = {{ version = "4.10.0.84" }}\n'
         '[package.system]\nlibgomp1 = "12.2.0"\n{}'
     )
-    finding = one("system-library-missing", text.format("opencv-python", ""))
+    finding = only("system-library-missing", text.format("opencv-python", ""))
     assert [fix.to for fix in finding.fixes] == ["installed", "opencv-python-headless"]
-    assert said("system-library-missing", text.format("opencv-python", 'libgl1 = "1.6.0"\n')) == []
-    assert said("system-library-missing", text.format("opencv-python-headless", "")) == []
+    assert found("system-library-missing", text.format("opencv-python", 'libgl1 = "1.6.0"\n')) == []
+    assert found("system-library-missing", text.format("opencv-python-headless", "")) == []
 
 
 def test_a_build_for_instructions_that_the_cpu_lacks():
     text = '[host]\ncpu_level = "{}"\n[package.pip]\npolars = {{ version = "1.12.0" }}\n'
-    finding = one("cpu-feature-missing", text.format("x86-64-v2"))
+    finding = only("cpu-feature-missing", text.format("x86-64-v2"))
     assert (finding.subject, finding.severity) == ("host.cpu_level", "error")
     assert "AVX2" in finding.message
-    assert said("cpu-feature-missing", text.format("x86-64-v3")) == []
+    assert found("cpu-feature-missing", text.format("x86-64-v3")) == []
 
 
 @pytest.mark.parametrize(
@@ -122,59 +124,59 @@ def test_a_build_for_instructions_that_the_cpu_lacks():
 )
 def test_a_cpus_name_gives_its_family_away_where_its_flags_were_not_read(cpu, package, lacks):
     text = f'[host]\ncpu = "{cpu}"\n[package.pip]\n{package} = {{ version = "1.15.0" }}\n'
-    assert bool(said("cpu-feature-missing", text, "import")) is lacks
+    assert bool(found("cpu-feature-missing", text, "import")) is lacks
 
 
 def test_a_cpu_of_level_2_lacks_avx_only_if_its_name_says_so():
     text = '[host]\ncpu_level = "{}"\ncpu = "{}"\n[package.pip]\ntensorflow = {{ version = "2.5.0" }}\n'
     old, newer = "Intel(R) Xeon(R) CPU           X5690  @ 3.47GHz", "Intel(R) Xeon(R) CPU E5-2690 0 @ 2.90GHz"
-    finding = one("cpu-feature-missing", text.format("x86-64-v2", old))
+    finding = only("cpu-feature-missing", text.format("x86-64-v2", old))
     assert "AVX" in finding.message
     assert finding.fixes
-    assert said("cpu-feature-missing", text.format("x86-64-v2", newer)) == []
-    assert said("cpu-feature-missing", text.format("x86-64-v3", old)) == []
+    assert found("cpu-feature-missing", text.format("x86-64-v2", newer)) == []
+    assert found("cpu-feature-missing", text.format("x86-64-v3", old)) == []
 
 
 def test_one_release_was_built_for_newer_cpus_than_its_neighbours():
     text = '[host]\ncpu_level = "x86-64-v2"\n[package.pip]\ntensorflow = {{ version = "{}" }}\n'
-    assert "AVX2" in one("cpu-feature-missing", text.format("2.4.0")).message
-    assert said("cpu-feature-missing", text.format("2.4.1")) == []
+    assert "AVX2" in only("cpu-feature-missing", text.format("2.4.0")).message
+    assert found("cpu-feature-missing", text.format("2.4.1")) == []
 
 
 def test_a_project_with_wheels_for_linux_alone():
     text = '[host]\nplatform = "{}"\n[package.pip]\nvllm = {{ version = "0.6.3"{} }}\n'
-    finding = one("wheel-platform-mismatch", text.format("windows", ', installer = "pip"'))
+    finding = only("wheel-platform-mismatch", text.format("windows", ', installer = "pip"'))
     assert finding.subject == "package.pip.vllm"
-    assert said("wheel-platform-mismatch", text.format("linux", ', installer = "pip"')) == []
+    assert found("wheel-platform-mismatch", text.format("linux", ', installer = "pip"')) == []
     assert (
-        said("wheel-platform-mismatch", text.format("windows", ', source = "file:///src/vllm"'), "import")
+        found("wheel-platform-mismatch", text.format("windows", ', source = "file:///src/vllm"'), "import")
         == []
     )
 
 
 def test_a_distribution_for_newer_cpus():
     text = '[host]\ncpu_level = "{}"\n[os]\nid = "rhel"\nversion = "10.0"\n'
-    assert "x86-64-v3" in one("cpu-feature-missing", text.format("x86-64-v2")).message
-    assert said("cpu-feature-missing", text.format("x86-64-v3")) == []
+    assert "x86-64-v3" in only("cpu-feature-missing", text.format("x86-64-v2")).message
+    assert found("cpu-feature-missing", text.format("x86-64-v3")) == []
 
 
 def test_wheels_for_glibc_on_musl():
     text = '[os]\nid = "alpine"\nlibc = "musl 1.2.5"\n[package.pip]\n{} = {{ version = "2.4.0"{} }}\n'
-    assert one("wheel-platform-mismatch", text.format("torch", ', installer = "pip"')).subject == "os.libc"
-    assert one("wheel-platform-mismatch", text.format("torch", ""), "import").subject == "os.libc"
-    assert said("wheel-platform-mismatch", text.format("pandas", ', installer = "pip"')) == []
+    assert only("wheel-platform-mismatch", text.format("torch", ', installer = "pip"')).subject == "os.libc"
+    assert only("wheel-platform-mismatch", text.format("torch", ""), "import").subject == "os.libc"
+    assert found("wheel-platform-mismatch", text.format("pandas", ', installer = "pip"')) == []
     # Alpine's own package, which was built for musl.
-    assert said("wheel-platform-mismatch", text.format("onnxruntime", "")) == []
+    assert found("wheel-platform-mismatch", text.format("onnxruntime", "")) == []
 
 
 def test_a_conda_package_of_another_platform():
     text = '[host]\narch = "aarch64"\nplatform = "linux"\n[package.conda]\nnumpy = {{ version = "1.26.4", subdir = "{}" }}\n'
-    assert one("wheel-platform-mismatch", text.format("linux-64")).subject == "package.conda.numpy"
-    assert said("wheel-platform-mismatch", text.format("linux-aarch64")) == []
-    assert said("wheel-platform-mismatch", text.format("noarch")) == []
+    assert only("wheel-platform-mismatch", text.format("linux-64")).subject == "package.conda.numpy"
+    assert found("wheel-platform-mismatch", text.format("linux-aarch64")) == []
+    assert found("wheel-platform-mismatch", text.format("noarch")) == []
 
 
 @pytest.mark.parametrize(("version", "severity"), [("9.0.1", "warning"), ("20.0.2", "note"), ("24.0", None)])
 def test_an_old_pip_does_not_know_todays_tags(version, severity):
-    found = said("wheel-platform-mismatch", f'[package.pip]\npip = {{ version = "{version}" }}\n')
-    assert [finding.severity for finding in found] == ([severity] if severity else [])
+    findings = found("wheel-platform-mismatch", f'[package.pip]\npip = {{ version = "{version}" }}\n')
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.rules.on_paper import one, said
+from tests.rules.support import found, only
 
 
 def pip(**versions):
@@ -14,78 +14,82 @@ def pip(**versions):
 
 
 def test_a_pair_that_does_not_work_names_the_newer_half_and_both_ways_out():
-    finding = one("known-breakage", pip(openai="1.30.0", httpx="0.28.1"))
+    finding = only("known-breakage", pip(openai="1.30.0", httpx="0.28.1"))
     assert (finding.subject, finding.severity) == ("package.pip.httpx", "error")
     assert "openai 1.30.0" in finding.message
     assert {fix.address for fix in finding.fixes} == {"package.pip.httpx", "package.pip.openai"}
-    assert said("known-breakage", pip(openai="1.30.0", httpx="0.27.2")) == []
-    assert said("known-breakage", pip(openai="1.60.0", httpx="0.28.1")) == []
+    assert found("known-breakage", pip(openai="1.30.0", httpx="0.27.2")) == []
+    assert found("known-breakage", pip(openai="1.60.0", httpx="0.28.1")) == []
 
 
 def test_a_pair_of_which_one_version_is_not_known_is_only_possible():
     text = '[package.pip]\nopenai = {}\nhttpx = { version = "0.28.1" }\n'
-    finding = one("known-breakage", text, "import")
+    finding = only("known-breakage", text, "import")
     assert finding.severity == "warning"
     assert "if it is openai" in finding.message
-    assert said("known-breakage", "[package.pip]\nopenai = {}\nhttpx = {}\n", "import") == []
+    assert found("known-breakage", "[package.pip]\nopenai = {}\nhttpx = {}\n", "import") == []
 
 
 def test_a_package_and_what_it_brings_along_are_told_once():
-    finding = one("known-breakage", pip(ctranslate2="4.4.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70"))
+    finding = only("known-breakage", pip(ctranslate2="4.4.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70"))
     assert (finding.subject, finding.severity) == ("package.pip.ctranslate2", "warning")
     assert "libcudnn_ops_infer.so.8" in finding.message
-    assert said("known-breakage", pip(ctranslate2="4.4.0", torch="2.3.1", nvidia_cudnn_cu12="8.9.2.26")) == []
-    assert said("known-breakage", pip(ctranslate2="4.5.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70")) == []
+    assert (
+        found("known-breakage", pip(ctranslate2="4.4.0", torch="2.3.1", nvidia_cudnn_cu12="8.9.2.26")) == []
+    )
+    assert (
+        found("known-breakage", pip(ctranslate2="4.5.0", torch="2.5.1", nvidia_cudnn_cu12="9.1.0.70")) == []
+    )
 
 
 def test_a_row_for_every_release_holds_without_a_version():
     text = '[package.pip]\n{} = {{ version = "4.8.1.78" }}\npyqt5 = {{}}\n'
-    finding = one("known-breakage", text.format("opencv-python"), "import")
+    finding = only("known-breakage", text.format("opencv-python"), "import")
     assert (finding.subject, finding.severity) == ("package.pip.opencv-python", "note")
-    assert said("known-breakage", text.format("opencv-python-headless"), "import") == []
+    assert found("known-breakage", text.format("opencv-python-headless"), "import") == []
 
 
 def test_a_thin_report_is_pointed_to_a_release_that_took_something_away():
-    finding = one("known-breakage", pip(acme="1.0", numpy="1.24.0"), "import")
+    finding = only("known-breakage", pip(acme="1.0", numpy="1.24.0"), "import")
     assert (finding.subject, finding.severity, finding.breaks) == ("package.pip.numpy", "note", False)
     assert "np.float" in finding.message
-    assert said("known-breakage", pip(acme="1.0", numpy="1.23.5"), "import") == []
-    assert said("known-breakage", pip(numpy="1.24.0"), "import") == []
-    assert said("known-breakage", pip(acme="1.0", numpy="1.24.0")) == [], (
+    assert found("known-breakage", pip(acme="1.0", numpy="1.23.5"), "import") == []
+    assert found("known-breakage", pip(numpy="1.24.0"), "import") == []
+    assert found("known-breakage", pip(acme="1.0", numpy="1.24.0")) == [], (
         "a capture is told what is known of it"
     )
     # What a row says of the very package is enough.
-    assert one("known-breakage", pip(openai="1.30.0", httpx="0.28.1"), "import").severity == "error"
+    assert only("known-breakage", pip(openai="1.30.0", httpx="0.28.1"), "import").severity == "error"
 
 
 def test_numba_refuses_a_numpy_outside_its_range():
-    finding = one("known-breakage", pip(numba="0.56.0", numpy="1.24.1"))
+    finding = only("known-breakage", pip(numba="0.56.0", numpy="1.24.1"))
     assert (finding.subject, finding.severity) == ("package.pip.numpy", "error")
     assert "Numba needs NumPy" in finding.message
     assert len(finding.fixes) == 1
-    assert said("known-breakage", pip(numba="0.56.0", numpy="1.22.4")) == []
-    assert said("known-breakage", pip(numba="99.0.0", numpy="1.22.4")) == []
+    assert found("known-breakage", pip(numba="0.56.0", numpy="1.22.4")) == []
+    assert found("known-breakage", pip(numba="99.0.0", numpy="1.22.4")) == []
 
 
 def test_a_breakage_that_only_some_pythons_have():
     text = '[python]\nversion = "{}"\n' + pip(flake8="3.9.2", importlib_metadata="6.0.0").replace(
         "{", "{{"
     ).replace("}", "}}")
-    assert one("known-breakage", text.format("3.7.16")).subject == "package.pip.importlib-metadata"
-    assert said("known-breakage", text.format("3.11.4")) == []
+    assert only("known-breakage", text.format("3.7.16")).subject == "package.pip.importlib-metadata"
+    assert found("known-breakage", text.format("3.11.4")) == []
 
 
 def test_a_package_too_old_for_its_python():
     text = '[python]\nversion = "3.12.1"\n'
-    finding = one("known-breakage", text + pip(setuptools="65.5.0"))
+    finding = only("known-breakage", text + pip(setuptools="65.5.0"))
     assert (finding.subject, finding.severity) == ("package.pip.setuptools", "error")
-    assert said("known-breakage", text + pip(setuptools="75.0.0")) == []
+    assert found("known-breakage", text + pip(setuptools="75.0.0")) == []
 
 
 @pytest.mark.parametrize(("openssl", "known"), [("1.0.2k", True), ("1.1.1w", False), ("3.0.14", False)])
 def test_a_platform_condition_reads_openssls_letters_as_patches(openssl, known):
     text = f'[python]\nversion = "3.9.1"\nopenssl = "{openssl}"\n' + pip(urllib3="2.2.1")
-    assert bool(said("known-breakage", text)) is known
+    assert bool(found("known-breakage", text)) is known
 
 
 def test_two_conda_packages_from_channels_that_do_not_mix():
@@ -93,12 +97,12 @@ def test_two_conda_packages_from_channels_that_do_not_mix():
         '[package.conda]\nlibmamba = {{ version = "1.5.8", channel = "{}" }}\n'
         'libarchive = {{ version = "3.7", channel = "{}" }}\n'
     )
-    finding = one(
+    finding = only(
         "known-breakage", text.format("pkgs/main", "https://conda.anaconda.org/conda-forge/linux-64")
     )
     assert finding.subject == "package.conda.libmamba"
     assert (
-        said("known-breakage", text.format("conda-forge", "https://conda.anaconda.org/conda-forge/linux-64"))
+        found("known-breakage", text.format("conda-forge", "https://conda.anaconda.org/conda-forge/linux-64"))
         == []
     )
 
@@ -107,7 +111,7 @@ def test_two_conda_packages_from_channels_that_do_not_mix():
 
 
 def test_modules_built_for_numpy_1_beside_numpy_2():
-    finding = one("numpy-abi", pip(numpy="2.0.1", pandas="2.1.4", scipy="1.13.0", torch="2.2.2"))
+    finding = only("numpy-abi", pip(numpy="2.0.1", pandas="2.1.4", scipy="1.13.0", torch="2.2.2"))
     assert (finding.subject, finding.severity) == ("package.pip.numpy", "error")
     assert "pandas 2.1.4" in finding.message
     assert "torch 2.2.2" in finding.message
@@ -120,26 +124,26 @@ def test_modules_built_for_numpy_1_beside_numpy_2():
     [{"numpy": "2.0.1"}, {"numpy": "1.26.4", "pandas": "2.1.4"}, {"numpy": "2.1.0", "pandas": "2.2.3"}],
 )
 def test_numpy_alone_or_with_modules_for_it_is_fine(versions):
-    assert said("numpy-abi", pip(**versions)) == []
+    assert found("numpy-abi", pip(**versions)) == []
 
 
 def test_what_an_extension_says_it_was_compiled_with():
     text = pip(numpy="2.0.1") + '[framework.ext]\nbuilt_for = {{ numpy = "{}" }}\n'.replace(
         "{{", "{"
     ).replace("}}", "}")
-    assert "ext" in one("numpy-abi", text.replace("{}", "1.26")).message
-    assert said("numpy-abi", text.replace("{}", "2.0")) == []
+    assert "ext" in only("numpy-abi", text.replace("{}", "1.26")).message
+    assert found("numpy-abi", text.replace("{}", "2.0")) == []
 
 
 # ---- two of one kind
 
 
 def test_two_owners_of_one_module():
-    finding = one("module-overlap", pip(onnxruntime="1.20.1", onnxruntime_gpu="1.20.1"))
+    finding = only("module-overlap", pip(onnxruntime="1.20.1", onnxruntime_gpu="1.20.1"))
     assert finding.subject == "package.pip.onnxruntime"
     assert "onnxruntime-gpu" in finding.message
     assert finding.fixes[0].trial == {"package.pip.onnxruntime": None}
-    assert said("module-overlap", pip(onnxruntime_gpu="1.20.1", numpy="2.0.0")) == []
+    assert found("module-overlap", pip(onnxruntime_gpu="1.20.1", numpy="2.0.0")) == []
 
 
 def test_the_same_module_name_proves_nothing_of_distributions_that_no_source_sets_apart():
@@ -147,22 +151,22 @@ def test_the_same_module_name_proves_nothing_of_distributions_that_no_source_set
         '[package.pip]\nlazr-uri = { version = "1.0.6", imports = ["lazr"] }\n'
         'lazr-restfulclient = { version = "0.14.5", imports = ["lazr"] }\n'
     )
-    assert said("module-overlap", text) == []
+    assert found("module-overlap", text) == []
 
 
 def test_an_overlap_with_condas_own_package_keeps_that():
     conda = '[package.conda]\ncupy = { version = "13.2.0", build = "py311_0" }\n'
-    finding = one("module-overlap", conda + pip(cupy_cuda12x="13.3.0"))
+    finding = only("module-overlap", conda + pip(cupy_cuda12x="13.3.0"))
     assert finding.subject == "package.pip.cupy-cuda12x"
     assert "conda install --force-reinstall cupy" in finding.fixes[0].message
-    assert said("module-overlap", conda) == []
+    assert found("module-overlap", conda) == []
 
 
 def test_an_empty_stand_in_overlaps_nothing():
-    assert said("module-overlap", pip(tensorflow="2.10.0", tensorflow_gpu="2.10.0")) != []
-    assert said("module-overlap", pip(tensorflow="2.12.0", tensorflow_gpu="2.12.0")) == []
-    assert said("module-overlap", pip(pynvml="11.4.1", nvidia_ml_py="12.535.77")) != []
-    assert said("module-overlap", pip(pynvml="12.0.0", nvidia_ml_py="12.535.77")) == []
+    assert found("module-overlap", pip(tensorflow="2.10.0", tensorflow_gpu="2.10.0")) != []
+    assert found("module-overlap", pip(tensorflow="2.12.0", tensorflow_gpu="2.12.0")) == []
+    assert found("module-overlap", pip(pynvml="11.4.1", nvidia_ml_py="12.535.77")) != []
+    assert found("module-overlap", pip(pynvml="12.0.0", nvidia_ml_py="12.535.77")) == []
 
 
 def openmp(*copies):
@@ -173,19 +177,21 @@ def openmp(*copies):
 
 
 def test_two_copies_of_llvms_runtime_and_two_of_gnus():
-    finding = one("openmp-duplicated", openmp("libiomp5.so", "libomp.so"))
+    finding = only("openmp-duplicated", openmp("libiomp5.so", "libomp.so"))
     assert (finding.subject, finding.severity) == ("library.openmp", "warning")
     assert "/env/1/libomp.so" in finding.message
     assert len(finding.fixes) == 1
-    assert said("openmp-duplicated", openmp("libgomp.so.1", "libgomp-a34b3233.so.1.0.0", "libiomp5.so")) == []
+    assert (
+        found("openmp-duplicated", openmp("libgomp.so.1", "libgomp-a34b3233.so.1.0.0", "libiomp5.so")) == []
+    )
 
 
 def test_mkl_asked_for_intels_runtime_beside_gnus():
     text = openmp("libgomp.so.1") + '[environ]\nMKL_THREADING_LAYER = "{}"\n'
-    finding = one("openmp-duplicated", text.format("INTEL"))
+    finding = only("openmp-duplicated", text.format("INTEL"))
     assert finding.subject == "environ.MKL_THREADING_LAYER"
     assert finding.fixes[0].to == "GNU"
-    assert said("openmp-duplicated", text.format("GNU")) == []
+    assert found("openmp-duplicated", text.format("GNU")) == []
 
 
 # ---- records
@@ -193,27 +199,27 @@ def test_mkl_asked_for_intels_runtime_beside_gnus():
 
 def test_files_that_differ_from_their_record():
     text = '[package.pip]\nacme = {{ version = "1.0", modified = [{}] }}\n'
-    finding = one("package-modified", text.format('"acme/core.py", "acme/util.py"'))
+    finding = only("package-modified", text.format('"acme/core.py", "acme/util.py"'))
     assert "acme/core.py" in finding.message
     assert len(finding.fixes) == 1
-    assert said("package-modified", text.format("")) == []
+    assert found("package-modified", text.format("")) == []
 
 
 def test_a_module_of_another_version_than_the_metadata():
     text = pip(torch="2.8.0") + '[framework.torch]\nversion = "{}"\n'
-    finding = one("package-shadowed", text.replace("{}", "2.6.0+cu124"))
+    finding = only("package-shadowed", text.replace("{}", "2.6.0+cu124"))
     assert finding.subject == "package.pip.torch"
     assert "2.6.0" in finding.message
-    assert said("package-shadowed", text.replace("{}", "2.8.0+cu128")) == []
+    assert found("package-shadowed", text.replace("{}", "2.8.0+cu128")) == []
 
 
 def test_an_unmet_requirement_and_a_stand_in():
     text = pip(acme="1.0", numpy="1.20.0") + '[requires]\nacme = ["numpy>=1.22"]\n'
-    finding = one("requirement-unmet", text)
+    finding = only("requirement-unmet", text)
     assert finding.subject == "package.pip.numpy"
     assert finding.fixes[0].trial == {"package.pip.numpy.version": "1.22"}
     assert (
-        said(
+        found(
             "requirement-unmet",
             pip(acme="1.0", opencv_python_headless="4.10") + '[requires]\nacme = ["opencv-python"]\n',
         )
@@ -222,58 +228,58 @@ def test_an_unmet_requirement_and_a_stand_in():
 
 
 def test_a_report_without_requirements_is_held_to_those_of_the_release():
-    finding = one("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.37.2"), "import")
+    finding = only("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.37.2"), "import")
     assert (finding.subject, finding.severity) == ("package.pip.pydantic-core", "warning")
     assert "pydantic-core==2.33.2" in finding.message
     assert finding.fixes[0].trial == {"package.pip.pydantic-core.version": "2.33.2"}
-    assert said("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.33.2"), "import") == []
+    assert found("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.33.2"), "import") == []
     # "2.11" may be any release of its series, and what is newer than the matrix is not known.
-    assert said("requirement-unmet", pip(pydantic="2.11", pydantic_core="2.33.1"), "import") == []
-    assert said("requirement-unmet", pip(pydantic="2.999.0", pydantic_core="2.33.1"), "import") == []
+    assert found("requirement-unmet", pip(pydantic="2.11", pydantic_core="2.33.1"), "import") == []
+    assert found("requirement-unmet", pip(pydantic="2.999.0", pydantic_core="2.33.1"), "import") == []
     # A capture reads the packages' own metadata, and one that is recorded outranks the matrix.
-    assert said("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.37.2")) == []
+    assert found("requirement-unmet", pip(pydantic="2.11.7", pydantic_core="2.37.2")) == []
     own = pip(pydantic="2.11.7", pydantic_core="2.37.2") + '[requires]\npydantic = ["pydantic-core"]\n'
-    assert said("requirement-unmet", own, "import") == []
+    assert found("requirement-unmet", own, "import") == []
 
 
 def test_between_two_releases_that_were_read_either_requirement_may_hold():
-    assert one("requirement-unmet", pip(transformers="4.44.2", tokenizers="0.20.1"), "import")
+    assert only("requirement-unmet", pip(transformers="4.44.2", tokenizers="0.20.1"), "import")
     for tokenizers in ("0.19.1", "0.20.1"):
-        assert said("requirement-unmet", pip(transformers="4.44.3", tokenizers=tokenizers), "import") == []
+        assert found("requirement-unmet", pip(transformers="4.44.3", tokenizers=tokenizers), "import") == []
 
 
 def test_a_package_of_unknown_version_may_require_more_than_is_there():
     text = '[package.pip]\ntransformers = {{}}\ntokenizers = {{ version = "{}" }}\n'
-    finding = one("requirement-unmet", text.format("0.13.2"), "import")
+    finding = only("requirement-unmet", text.format("0.13.2"), "import")
     assert (finding.severity, finding.breaks) == ("note", False)
     assert "if it is 4.34.0 or newer" in finding.message
-    assert said("requirement-unmet", text.format("0.22.1"), "import") == []
-    assert said("requirement-unmet", text.format("99.0"), "import") == []
+    assert found("requirement-unmet", text.format("0.22.1"), "import") == []
+    assert found("requirement-unmet", text.format("99.0"), "import") == []
 
 
 def test_conda_and_pip_over_one_another():
     text = '[package.pip]\nnumpy = {{ version = "{}" }}\n[package.conda]\nnumpy = {{ version = "2.1.0" }}\n'
-    assert one("conda-pip-overlap", text.format("2.0.0")).severity == "warning"
-    assert one("conda-pip-overlap", text.format("2.1.0")).severity == "note"
+    assert only("conda-pip-overlap", text.format("2.0.0")).severity == "warning"
+    assert only("conda-pip-overlap", text.format("2.1.0")).severity == "note"
 
 
 def test_conda_names_some_projects_otherwise():
     text = '[package.pip]\ntorch = {{ version = "2.5.1"{} }}\n[package.conda]\npytorch = {{ version = "2.4.0" }}\n'
-    finding = one("conda-pip-overlap", text.format(""))
+    finding = only("conda-pip-overlap", text.format(""))
     assert finding.subject == "package.pip.torch"
     assert "pytorch 2.4.0" in finding.message
     assert [each.address for each in finding.evidence] == ["package.pip.torch", "package.conda.pytorch"]
-    assert said("conda-pip-overlap", text.format(', installer = "conda"')) == []
+    assert found("conda-pip-overlap", text.format(', installer = "conda"')) == []
 
 
 def test_a_second_record_matters_if_it_is_of_another_version():
     text = '[package.pip]\nacme = {{ version = "38.0.4", duplicates = [{}] }}\n'
-    finding = one("package-duplicated", text.format('"38.0.4", "37.0.1"'))
+    finding = only("package-duplicated", text.format('"38.0.4", "37.0.1"'))
     assert (finding.subject, finding.severity) == ("package.pip.acme", "warning")
     assert "37.0.1" in finding.message
     assert len(finding.fixes) == 1
     # Debian ships an egg-info beside the dist-info.
-    assert said("package-duplicated", text.format('"38.0.4"')) == []
+    assert found("package-duplicated", text.format('"38.0.4"')) == []
 
 
 @pytest.mark.parametrize(
@@ -286,13 +292,13 @@ def test_a_second_record_matters_if_it_is_of_another_version():
     ],
 )
 def test_a_package_whose_records_cannot_be_read_is_named_right(address, name):
-    finding = one("package-broken", f'[capture.unobserved]\n"{address}" = "no METADATA"\n')
+    finding = only("package-broken", f'[capture.unobserved]\n"{address}" = "no METADATA"\n')
     assert (finding.subject, finding.severity) == (address, "warning")
     assert finding.message == f"{name} is broken: no METADATA"
 
 
 def test_tables_that_could_not_be_seen_are_no_broken_packages():
     assert (
-        said("package-broken", '[capture.unobserved]\n"package.pip" = "no Python"\nlibrary = "no loader"\n')
+        found("package-broken", '[capture.unobserved]\n"package.pip" = "no Python"\nlibrary = "no loader"\n')
         == []
     )

@@ -2,14 +2,14 @@
 
 from envlock.manifest.read import loads
 from envlock.rules.engine import run
-from tests.rules.on_paper import MATRIX, said
+from tests.rules.support import found, matrix
 
 
 def ended(version, day, source="root"):
     manifest = loads(
         f'schema = "envlock/1"\n[capture]\nsource = "{source}"\ntime = {day}T00:00:00Z\n[python]\nversion = "{version}"\n'
     )
-    return [finding for finding in run(manifest, MATRIX).findings if finding.rule == "python-end-of-life"]
+    return [finding for finding in run(manifest, matrix()).findings if finding.rule == "python-end-of-life"]
 
 
 def test_a_python_is_at_its_end_on_the_day_of_the_capture_or_not():
@@ -22,6 +22,6 @@ def test_a_python_is_at_its_end_on_the_day_of_the_capture_or_not():
 
 
 def test_a_paste_without_a_day_is_not_judged_by_today():
-    assert said("python-end-of-life", '[python]\nversion = "3.6.9"\n', "import") == []
-    assert said("python-end-of-life", '[python]\nversion = "3.6.9"\n', "root") != []
-    assert said("python-end-of-life", '[python]\nversion = "3.6.9"\nimplementation = "PyPy"\n', "root") == []
+    assert found("python-end-of-life", '[python]\nversion = "3.6.9"\n', "import") == []
+    assert found("python-end-of-life", '[python]\nversion = "3.6.9"\n', "root") != []
+    assert found("python-end-of-life", '[python]\nversion = "3.6.9"\nimplementation = "PyPy"\n', "root") == []
