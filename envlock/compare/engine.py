@@ -58,15 +58,15 @@ def compare(
     log: str | Iterable[str] | None = None,
 ) -> Difference:
     """Compare two manifests; ``bad`` states which side fails, ``log`` holds its error text (lines or text)."""
-    from envlock.rules.engine import identities, run
+    from envlock.rules.engine import run
 
     found = fold(find_changes(mine, theirs), mine, theirs)
     results = {"mine": run(mine, matrix, try_fixes=False), "theirs": run(theirs, matrix, try_fixes=False)}
-    known = {side: identities(result.findings) for side, result in results.items()}
+    known = {side: {finding.identity for finding in result.findings} for side, result in results.items()}
     sided: list[SidedFinding] = []
     for side, other in (("mine", "theirs"), ("theirs", "mine")):
         for finding in results[side].findings:
-            shared = (finding.rule, finding.subject) in known[other]
+            shared = finding.identity in known[other]
             sided.append(SidedFinding(side, finding, shared))  # type: ignore[arg-type]
     failing = _failing(sided, bad)
     symptoms = None

@@ -10,7 +10,7 @@ import msgspec
 
 from envlock.compare.engine import Difference, compare
 from envlock.compare.model import Cause, Change, Unseen
-from envlock.manifest.digest import _digest, digests
+from envlock.manifest.digest import digest_of, digests
 from envlock.manifest.model import Manifest, to_plain
 from envlock.rules.model import Finding, Unknown
 
@@ -112,7 +112,7 @@ def _content(manifest: Manifest) -> tuple[str, ...]:
     """Return digests of everything that a diff compares; a manifest's own [digest] may be out of date."""
     plain = to_plain(manifest)
     rest = {section: plain.get(section) for section in _REST}
-    return (*digests(manifest).values(), _digest([rest, sorted(manifest.capture.unobserved)]))
+    return (*digests(manifest).values(), digest_of([rest, sorted(manifest.capture.unobserved)]))
 
 
 def _reference(buckets: Sequence[Alike], matrix: Matrix) -> Alike:
@@ -145,19 +145,19 @@ def _changes_key(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 def _grouping(reference: Alike, apart: list[tuple[Alike, Difference]]) -> Grouping:
     apart.sort(key=lambda pair: (-len(pair[0].members), min(pair[0].members)))
     owners = Counter(
-        identity for _, difference in apart for identity in {_identity(f) for f in _findings(difference)}
+        identity for _, difference in apart for identity in {f.identity for f in _findings(difference)}
     )
     groups = []
     for bucket, difference in apart:
-        shared = {_identity(each.finding) for each in difference.findings if each.side == "mine"}
-        own = [each for each in _findings(difference) if _identity(each) not in shared]
+        shared = {each.finding.identity for each in difference.findings if each.side == "mine"}
+        own = [each for each in _findings(difference) if each.identity not in shared]
         groups.append(
             Group(
                 members=tuple(sorted(bucket.members)),
                 reference=False,
                 changes=difference.changes,
                 causes=_own_causes(difference, own),
-                findings=tuple(each for each in own if owners[_identity(each)] == 1),
+                findings=tuple(each for each in own if owners[each.identity] == 1),
                 unobserved=_unobserved(bucket),
             )
         )
@@ -172,10 +172,6 @@ def _findings(difference: Difference) -> list[Finding]:
     return [each.finding for each in difference.findings if each.side == "theirs"]
 
 
-def _identity(finding: Finding) -> tuple[str, str]:
-    return (finding.rule, finding.subject)
-
-
 def _own_causes(difference: Difference, own: Sequence[Finding]) -> tuple[Cause, ...]:
     """Return the proven causes of this group's own findings; a cause of the reference's is not this group's."""
     rules = {finding.rule for finding in own}
@@ -186,9 +182,9 @@ def _only_the_reference(apart: Sequence[tuple[Alike, Difference]]) -> tuple[Find
     """Return what is wrong with the reference group and with no other."""
     if not apart:
         return ()
-    elsewhere = {_identity(each) for _, difference in apart for each in _findings(difference)}
+    elsewhere = {each.identity for _, difference in apart for each in _findings(difference)}
     mine = [each.finding for each in apart[0][1].findings if each.side == "mine"]
-    return tuple(finding for finding in mine if _identity(finding) not in elsewhere)
+    return tuple(finding for finding in mine if finding.identity not in elsewhere)
 
 
 def _unobserved(bucket: Alike) -> tuple[Unseen, ...]:

@@ -167,14 +167,14 @@ def _unsatisfied(
     lock: Manifest, current: Manifest, matrix: Matrix, today: datetime.date
 ) -> Iterable[Finding]:
     """Yield errors that the lock's image meets on this machine and did not meet on its own."""
-    from envlock.rules.engine import identities, run
+    from envlock.rules.engine import run
 
     if current.driver == Driver() and not current.gpu and current.host == Host():
         return
     there = put_on(lock, current)
-    known = identities(run(lock, matrix, try_fixes=False).findings)
+    known = {finding.identity for finding in run(lock, matrix, try_fixes=False).findings}
     for finding in run(there, matrix).findings:
-        is_new = finding.severity == "error" and (finding.rule, finding.subject) not in known
+        is_new = finding.severity == "error" and finding.identity not in known
         if is_new and not waived(lock.lock, finding, today):
             yield finding
 

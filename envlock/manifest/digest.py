@@ -21,11 +21,12 @@ def digests(manifest: Manifest) -> dict[str, str]:
     """Return "sha256:..." of the image's facts, the machine's facts and the packages."""
     plain = to_sections(manifest)
     return {
-        name: _digest({key: plain[key] for key in keys if key in plain}) for name, keys in DIGESTS.items()
+        name: digest_of({key: plain[key] for key in keys if key in plain}) for name, keys in DIGESTS.items()
     }
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
+    """Return "sha256:..." of a plain value in its canonical form."""
     canonical = msgspec.json.encode(value, order="sorted")
     return f"sha256:{_sha256()(canonical).hexdigest()}"
 

@@ -363,11 +363,11 @@ def _slab(
 
 def _blamed(story: Story, side: Side) -> set[str]:
     """Return the addresses that a proven cause names, where the finding that it explains stands on this side."""
-    own = {(finding.rule, finding.subject) for role, finding in story.findings if role in ("", side.role)}
+    own = {finding.identity for role, finding in story.findings if role in ("", side.role)}
     return {
         address
         for each in story.causes
-        if each.cause.proven and each.finding and (each.finding.rule, each.finding.subject) in own
+        if each.cause.proven and each.finding and each.finding.identity in own
         for address in each.cause.addresses
     }
 

@@ -111,10 +111,8 @@ def difference(story: Story, *, everything: bool = False) -> str:
             [*table, *left_out(len(others) - limit, "differences")],
         )
     lines += _changes_folded(story.changes, story.sides, everything)
-    known = {(each.finding.rule, each.finding.subject) for each in story.causes if each.finding}
-    rest = [
-        (role, finding) for role, finding in story.findings if (finding.rule, finding.subject) not in known
-    ]
+    known = {each.finding.identity for each in story.causes if each.finding}
+    rest = [(role, finding) for role, finding in story.findings if finding.identity not in known]
     lines += folded(
         f"{told.plural(len(rest), 'other finding')}",
         [

@@ -405,8 +405,8 @@ def explained(group: Group) -> tuple[tuple[Cause | None, Finding], ...]:
     for cause in group.causes:
         finding = finding_of(cause, group.findings)
         if finding is not None:
-            causes.setdefault((finding.rule, finding.subject), cause)
-    return tuple((causes.get((finding.rule, finding.subject)), finding) for finding in group.findings)
+            causes.setdefault(finding.identity, cause)
+    return tuple((causes.get(finding.identity), finding) for finding in group.findings)
 
 
 # ---- layers ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -178,7 +178,7 @@ def _order(finding: Finding) -> tuple[int, int, int, str]:
 
 def _with_working_fixes(manifest: Manifest, matrix: Matrix, findings: list[Finding]) -> list[Finding]:
     """Drop each fix that, tried on paper, leaves its finding or makes a new problem; smallest change first."""
-    before = {_identity(finding) for finding in findings}
+    before = {finding.identity for finding in findings}
     left = FIX_TRIALS
     result = []
     for finding in findings:
@@ -202,17 +202,8 @@ def _works(
         return False
     left = _run(fixed, matrix)[0]
     # A note is no reason to withhold a fix: it is worth knowing, and nothing breaks by it.
-    after = {_identity(each) for each in left if each.severity != "note"}
-    return _identity(finding) not in {_identity(each) for each in left} and not after - before
-
-
-def _identity(finding: Finding) -> tuple[str, str]:
-    return (finding.rule, finding.subject)
-
-
-def identities(findings: Iterable[Finding]) -> set[tuple[str, str]]:
-    """Return what tells findings apart across two stacks: rule and subject."""
-    return {_identity(finding) for finding in findings}
+    after = {each.identity for each in left if each.severity != "note"}
+    return finding.identity not in {each.identity for each in left} and not after - before
 
 
 def still_finds(stack: Stack, matrix: Matrix, finding: Finding) -> bool:

@@ -56,6 +56,11 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     rank: int = 0
     """Within one severity, lower is told earlier: a mere consequence takes a higher one."""
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Return what tells findings apart within a stack and across two: rule and subject."""
+        return (self.rule, self.subject)
+
 
 class Unknown(msgspec.Struct, frozen=True, omit_defaults=True):
     """A question that a rule could not answer, and what it would need to know."""
