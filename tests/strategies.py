@@ -11,8 +11,6 @@ from envlock.manifest import model
 
 TEXT = st.text(max_size=30)
 NAME = st.text(min_size=1, max_size=20)
-VERSION = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}(\+[a-z0-9]{1,5})?", fullmatch=True)
-MAYBE = st.none() | TEXT
 
 
 def tables(kind: type, **fields: st.SearchStrategy) -> st.SearchStrategy:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.compare.logs import blocks, excerpt
-from envlock.compare.symptoms import _import_names, _project_address, literals_of, projects_by_import
+from envlock.compare.symptoms import import_names, literals_of, project_address, projects_by_import
 from envlock.manifest.address import covers, facts
 from envlock.rules.engine import all_rules, run
 from envlock.rules.model import Finding
@@ -113,7 +113,7 @@ def read(lines: Iterable[str], matrix: Matrix) -> tuple[tuple[Symptom, ...], int
     """
     from envlock.matrix.patterns import match_line
 
-    projects = projects_by_import(_import_names(matrix))
+    projects = projects_by_import(import_names(matrix))
     breakages = _breakages(matrix)
     found: dict[tuple[str, ...], Symptom] = {}
     count = 0
@@ -148,7 +148,7 @@ def _suspect(lines: Iterable[str], literals: Sequence[str]) -> Iterator[tuple[in
 
 def _of_error(match: Match, projects: Mapping[str, str]) -> Symptom:
     row = match.row
-    addresses = tuple(_project_address(address, projects) for address in match.addresses)
+    addresses = tuple(project_address(address, projects) for address in match.addresses)
     return Symptom(0, "", row.get("meaning", ""), tuple(row.get("rules", ())), addresses, row["source"],
                    follows=row.get("follows", False))  # fmt: skip
 

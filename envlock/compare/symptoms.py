@@ -57,7 +57,7 @@ def read_symptoms(lines: Iterable[str], changes: Iterable[Change], matrix: Matri
     from envlock.matrix.patterns import match_line
 
     changes = list(changes)
-    imports = _import_names(matrix)
+    imports = import_names(matrix)
     names = _names(changes, imports)
     projects = projects_by_import(imports)
     breakages = _breakages(changes, matrix)
@@ -115,7 +115,7 @@ def _match(found: Symptoms, match: Match, shown: str, projects: Mapping[str, str
     for rule in match.row.get("rules", ()):
         found.rules.setdefault(rule, shown)
     for place, address in enumerate(match.addresses):
-        _point(found, _project_address(address, projects), Pointer(shown, place))
+        _point(found, project_address(address, projects), Pointer(shown, place))
 
 
 def _point(found: Symptoms, address: str, pointer: Pointer) -> None:
@@ -124,7 +124,7 @@ def _point(found: Symptoms, address: str, pointer: Pointer) -> None:
         found.addresses[address] = pointer
 
 
-def _project_address(address: str, projects: Mapping[str, str]) -> str:
+def project_address(address: str, projects: Mapping[str, str]) -> str:
     """Turn an import name in a package's address into the project that owns it, in the manifest's spelling."""
     for manager in ("package.pip.", "package.conda."):
         if address.startswith(manager):
@@ -169,7 +169,7 @@ def _names(changes: Iterable[Change], imports: Mapping[str, list[str]]) -> dict[
     return names
 
 
-def _import_names(matrix: Matrix) -> dict[str, list[str]]:
+def import_names(matrix: Matrix) -> dict[str, list[str]]:
     """Map a distribution to the import names that are not its own."""
     found: dict[str, list[str]] = {}
     for row in matrix.rows("imports", "import"):

@@ -50,11 +50,6 @@ def covers(pattern: str, address: str) -> bool:
     return fnmatchcase(address, pattern) or fnmatchcase(address, pattern + ".*")
 
 
-def section_of(address: str) -> str:
-    """Return the manifest table that an address belongs to."""
-    return address.partition(".")[0]
-
-
 def get(manifest: Manifest, address: str) -> Any:
     """Return the fact at an address as a plain value, or None where the manifest does not hold it."""
     return _get(to_plain(manifest), address)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from envlock.compare.model import Cause, Change, Unseen
-from envlock.rules.model import Evidence, Result, Severity, Unknown
+from envlock.rules.model import Evidence, Finding, Result, Severity, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,7 +117,7 @@ def check(result: Result, manifest: Manifest) -> str:
             SCHEMA,
             "check",
             result.verdict,
-            findings=tuple(_finding(finding) for finding in result.findings),
+            findings=tuple(reported(finding) for finding in result.findings),
             unobserved=unobserved,
             unknown=result.unknown,
         )
@@ -131,7 +131,7 @@ def difference(difference: Difference) -> str:
             SCHEMA,
             "diff",
             difference.verdict,
-            findings=tuple(_finding(each.finding, each.side) for each in difference.findings),
+            findings=tuple(reported(each.finding, each.side) for each in difference.findings),
             bad=difference.bad or "",
             causes=difference.causes,
             changes=difference.changes,
@@ -148,7 +148,7 @@ def verification(result: Verification) -> str:
             SCHEMA,
             "verify",
             result.verdict,
-            findings=tuple(_finding(finding) for finding in result.findings),
+            findings=tuple(reported(finding) for finding in result.findings),
             changes=result.drift,
             unobserved=result.unobserved,
             unknown=result.unknown,
@@ -184,7 +184,7 @@ def nodes(result: NodesComparison) -> str:
 def nodes_verification(result: NodesVerification) -> str:
     """Render a fleet that is held to one lock."""
     drifted = tuple(
-        ReportedDrift(each.nodes, each.result.drift, tuple(map(_finding, each.result.findings)))
+        ReportedDrift(each.nodes, each.result.drift, tuple(map(reported, each.result.findings)))
         for each in result.drifted
     )
     return encode(
@@ -208,8 +208,8 @@ def _oddities(oddities: Iterable[Oddity]) -> tuple[ReportedOddity, ...]:
         ReportedOddity(
             nodes=each.nodes,
             severity=each.severity,
-            finding=_finding(each.finding),
-            consequences=tuple(map(_finding, each.consequences)),
+            finding=reported(each.finding),
+            consequences=tuple(map(reported, each.consequences)),
             cause=each.cause,
         )
         for each in oddities
@@ -221,7 +221,7 @@ def _groups(groups: Iterable[Group]) -> tuple[ReportedGroup, ...]:
         ReportedGroup(
             members=each.members,
             reference=each.reference,
-            findings=tuple(_finding(finding) for finding in each.findings),
+            findings=tuple(reported(finding) for finding in each.findings),
             causes=each.causes,
             changes=each.changes,
             unobserved=each.unobserved,
@@ -230,7 +230,8 @@ def _groups(groups: Iterable[Group]) -> tuple[ReportedGroup, ...]:
     )
 
 
-def _finding(finding: Any, side: str = "") -> ReportedFinding:
+def reported(finding: Finding, side: str = "") -> ReportedFinding:
+    """Return a finding as reports print it; ``side`` is "mine" or "theirs" in a diff."""
     return ReportedFinding(
         rule=finding.rule,
         severity=finding.severity or "error",

@@ -8,10 +8,9 @@ import msgspec
 
 from envlock.compare.explain import Explanation, Pointed, Symptom
 from envlock.compare.model import Unseen
-from envlock.reports.json import SCHEMA, Report, encode
-from envlock.reports.json import _finding as reported
+from envlock.reports.json import SCHEMA, Report, encode, reported
 from envlock.reports.style import Style, safe, show
-from envlock.reports.text import _finding as told
+from envlock.reports.text import finding_lines
 from envlock.rules.engine import find_rule
 from envlock.rules.model import Unknown
 
@@ -118,7 +117,7 @@ def _judged(result: Explanation, style: Style, name: str) -> list[str]:
         head = f"this stack confirms no cause of what {safe(name)} says:"
     lines = [style.paint(head, "bold"), f"  line {first.line}: {_quote(first.text)}"]
     for finding, symptom in result.confirmed[:CONFIRMED_SHOWN]:
-        lines += ["", *told(finding, style)]
+        lines += ["", *finding_lines(finding, style)]
         if symptom is not result.symptoms[0]:
             lines.append(style.paint(f"  log: line {symptom.line}: {_quote(symptom.text)}", "dim"))
     left = len(result.confirmed) - CONFIRMED_SHOWN

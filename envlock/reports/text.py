@@ -30,7 +30,7 @@ def check(result: Result, style: Style, *, everything: bool = False) -> str:
             continue
         told[finding.rule] = told.get(finding.rule, 0) + 1
         if told[finding.rule] <= FINDINGS_SHOWN or everything:
-            lines += [*_finding(finding, style), ""]
+            lines += [*finding_lines(finding, style), ""]
     for rule, count in told.items():
         if count > FINDINGS_SHOWN and not everything:
             lines += [
@@ -39,7 +39,7 @@ def check(result: Result, style: Style, *, everything: bool = False) -> str:
             ]
     notes = [each for each in result.findings if each.severity == "note" and not each.quiet]
     if notes and not everything:
-        lines += [_finding(finding, style)[0] for finding in notes[:NOTES_SHOWN]]
+        lines += [finding_lines(finding, style)[0] for finding in notes[:NOTES_SHOWN]]
         left = len(notes) - NOTES_SHOWN
         lines += (
             [style.paint(f"      and {left} more notes (--all shows them)", "dim"), ""] if left > 0 else [""]
@@ -47,7 +47,8 @@ def check(result: Result, style: Style, *, everything: bool = False) -> str:
     return "\n".join([*lines, *_unknown(result.unknown, style), _summary(result, style)]) + "\n"
 
 
-def _finding(finding: Finding, style: Style) -> list[str]:
+def finding_lines(finding: Finding, style: Style) -> list[str]:
+    """Return a finding in full: its sentence, the facts with their addresses, fixes, source."""
     severity = finding.severity or "error"
     head = style.paint(f"{severity}:", SEVERITY_COLOURS[severity], "bold")
     lines = [f"{head} {safe(finding.message)} {style.paint(f'[{finding.rule}]', 'dim')}"]
@@ -121,22 +122,20 @@ def _cause(place: int, cause: Cause, style: Style) -> list[str]:
 
 
 def _changes(changes: Sequence[Change], style: Style, everything: bool) -> list[str]:
-    roots = sorted((change for change in changes if not change.folded_under), key=_layer)
-    folded: dict[str, list[Change]] = {}
-    for change in changes:
-        if change.folded_under:
-            folded.setdefault(change.folded_under, []).append(change)
+    from envlock.reports.story import roots as roots_of
+
+    # Packages are many and the list is cut: here they come last, behind the variables.
+    roots = sorted(roots_of(changes), key=lambda root: _place(root.change))
     lines = [f"{len(changes)} differences (mine -> theirs):"]
     # What a pasted report does not state may well be the same there.
-    stated = roots if everything else [change for change in roots if not change.one_sided]
+    stated = roots if everything else [root for root in roots if not root.change.one_sided]
     limit = len(roots) if everything else CHANGES_SHOWN
-    for change in stated[:limit]:
-        lines.append(f"  {_change(change)}")
-        below = folded.get(change.address, ())
-        if below and everything:
-            lines += [f"    {_change(each)}" for each in below]
-        elif below:
-            lines.append(style.paint(f"    and {len(below)} that moved with it", "dim"))
+    for root in stated[:limit]:
+        lines.append(f"  {_change(root.change)}")
+        if root.followers and everything:
+            lines += [f"    {_change(each)}" for each in root.followers]
+        elif root.followers:
+            lines.append(style.paint(f"    and {len(root.followers)} that moved with it", "dim"))
     left = [f"{len(stated) - limit} more"] if len(stated) > limit else []
     left += [f"{len(roots) - len(stated)} that only one side states"] if len(stated) < len(roots) else []
     if left:
@@ -148,7 +147,7 @@ _ORDER = ("driver", "gpu", "container", "host", "os", "python", "toolkit", "comp
           "environ", "package")  # fmt: skip
 
 
-def _layer(change: Change) -> tuple[int, str]:
+def _place(change: Change) -> tuple[int, str]:
     section = change.address.partition(".")[0]
     return (_ORDER.index(section) if section in _ORDER else len(_ORDER), change.address)
 
@@ -184,7 +183,7 @@ def verification(result: Verification, style: Style, lock: str, *, hint: bool = 
         if left:
             lines.append(style.paint(f"  and {left} more (--json lists them)", "dim"))
     for finding in result.findings[: max(1, DRIFT_SHOWN - len(lines))]:
-        lines += _finding(finding, style)[:1]
+        lines += finding_lines(finding, style)[:1]
     if hint and drift:
         lines.append(f"to take this into the lock: envlock update {safe(lock)}")
     return "\n".join(lines) + "\n"

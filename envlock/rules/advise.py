@@ -11,7 +11,7 @@ from envlock.manifest.model import Gpu, Library, Manifest
 from envlock.manifest.versions import dotted, matches, release, series
 from envlock.matrix.lookup import nvcc_row
 from envlock.rules.builds import Build, builds, torch_install
-from envlock.rules.driver import _below, driver_cuda, driver_floor
+from envlock.rules.driver import below_floor, driver_cuda, driver_floor
 from envlock.rules.gpus import Device, capability_rows, devices, sm
 from envlock.rules.model import Fix
 from envlock.rules.stack import Stack
@@ -124,7 +124,7 @@ def _driver(build: Build, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
     floor, _, known = driver_floor(wanted, stack, matrix)
     if not known:
         yield Reason("unknown", f"the driver that CUDA {build.cuda} needs")
-    elif _below(stack, floor, wanted, matrix):
+    elif below_floor(stack, floor, wanted, matrix):
         # From CUDA 11 on a whole major has one floor: minor-version compatibility.
         cuda = str(wanted[0]) if wanted[0] >= 11 else build.cuda
         yield Reason("no", f"CUDA {cuda} needs driver {floor} or newer")

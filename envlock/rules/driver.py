@@ -162,7 +162,7 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         if not known:
             yield Unknown(needs=f"the driver that CUDA {dotted(wanted)} needs ({need.what})")
             continue
-        if not _below(stack, floor, wanted, matrix):
+        if not below_floor(stack, floor, wanted, matrix):
             continue
         have = (
             f"driver {driver.version}"
@@ -215,7 +215,7 @@ def driver_floor(wanted: tuple[int, ...], stack: Stack, matrix: Matrix) -> tuple
     return "", "", False
 
 
-def _below(stack: Stack, floor: str, wanted: tuple[int, ...], matrix: Matrix) -> bool:
+def below_floor(stack: Stack, floor: str, wanted: tuple[int, ...], matrix: Matrix) -> bool:
     """Tell whether the driver is below a floor; where only its CUDA is known, by that."""
     driver = stack.driver
     have, need = release(driver.version), release(floor)
