@@ -8,7 +8,7 @@ from hypothesis import given
 import envlock
 from envlock.compare.groups import group
 from envlock.fleet.preflight import Outcome, PreflightError, agree, place
-from envlock.fleet.preflight.torch_store import first_host
+from envlock.fleet.preflight.slurm_step import first_host
 from envlock.fleet.preflight.transport import TransportError, find_transport, pauses
 from envlock.manifest.model import Manifest
 from envlock.manifest.read import loads
@@ -120,7 +120,7 @@ def test_a_process_on_its_own_is_fine():
     [
         ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR, MASTER_PORT not set"),
         ({"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "RANK is 'x'"),
-        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}, "set MASTER_ADDR"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, "set MASTER_ADDR"),
     ],
 )
 def test_ranks_that_cannot_be_reached_are_an_error_with_a_way_out(environ, says):

@@ -240,18 +240,3 @@ def test_the_module_and_the_function_of_one_name_do_the_same(ranks):
         + "said(envlock.preflight(timeout=40)); said(envlock.preflight())"
     )
     assert [said(each)[0] for each in ranks.run([code] * 2, [GOOD] * 2)] == ["fine", "fine"]
-
-
-def test_the_tasks_of_a_slurm_step_meet_at_its_first_node(ranks):
-    step = {
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_JOB_ID": "77",
-        "SLURM_STEP_ID": "1",
-    }
-    code = "import os\nfor name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR'): del os.environ[name]\n" + WAIT
-    environs = [{**step, **apart(n), "SLURM_PROCID": str(n), "SLURMD_NODENAME": f"node{n}"} for n in range(2)]
-    assert [said(each) for each in ranks.run([code] * 2, environs)] == [["fine", "", [0, 1]]] * 2
-    environs[1].update(OLD)
-    for each in ranks.run([code] * 2, environs):
-        assert "rank 1 on node1" in error(each, "StacksDifferError").split("\n")[0]

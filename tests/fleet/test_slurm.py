@@ -108,6 +108,25 @@ def test_a_dead_node_takes_no_other_with_it(cluster, tmp_path):
         cluster.wait_until_idle()
 
 
+def test_the_tasks_of_a_step_compare_without_torch(cluster, tmp_path):
+    (tmp_path / "train.py").write_text("import os\nprint('RAN', os.environ['SLURM_PROCID'])\n")
+
+    def step(nodes):
+        environ = {**os.environ, **cluster.environ, "PYTHONPATH": str(TOP)}
+        command = ["srun", f"--nodelist={nodes}", sys.executable, "-m", "envlock.preflight", "train.py"]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=environ
+        )
+
+    done = step("node[1-2,4]")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(done.stdout.splitlines()) == ["RAN 0", "RAN 1", "RAN 2"]
+    done = step("node[1-4]")
+    assert done.returncode == 1 and done.stdout == ""
+    headline = "differ: rank 2 on node3 differs from the 3 other ranks: driver.version 550.54.14 instead of 550.90.07"
+    assert done.stderr.count(headline) == 4, done.stderr
+
+
 def test_an_allocation_that_slurm_refuses_is_one_error(cluster, tmp_path):
     done = capture(cluster, tmp_path / "fleet", options=["--partition=nowhere"])
     assert done.returncode == 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -45,31 +44,6 @@ def of_environment(environ: Mapping[str, str], until: float) -> StoreTransport |
     store = _connect(environ["MASTER_ADDR"], port, serve=rank == 0 and not agent, until=until)
     # An agent may keep its store, and with it the words of an attempt that ended, over a restart.
     return StoreTransport(store, rank, size, f"/{environ.get('TORCHELASTIC_RESTART_COUNT', '0')}")
-
-
-def of_slurm_step(environ: Mapping[str, str], until: float) -> StoreTransport:
-    """Return a store that the first task of a Slurm step serves on its node. Raises TransportError.
-
-    MASTER_ADDR and MASTER_PORT are taken where they are set; else the node is the first of the step, and the port
-    follows from the ids of job and step, so that all tasks know it (srun(1), OUTPUT ENVIRONMENT VARIABLES).
-    """
-    rank, size = _number(environ, "SLURM_PROCID"), _number(environ, "SLURM_STEP_NUM_TASKS")
-    host = environ.get("MASTER_ADDR") or first_host(environ.get("SLURM_STEP_NODELIST", ""))
-    if not host:
-        raise TransportError(
-            "the nodes of this Slurm step are not known: set MASTER_ADDR to the first one's name"
-        )
-    if "MASTER_PORT" in environ:
-        port = _number(environ, "MASTER_PORT")
-    else:
-        port = 20_000 + (_number(environ, "SLURM_JOB_ID") * 31 + _number(environ, "SLURM_STEP_ID")) % 10_000
-    return StoreTransport(_connect(host, port, serve=rank == 0, until=until), rank, size)
-
-
-def first_host(nodes: str) -> str:
-    """Return the first name of a Slurm node list: ``node[07-12,20],login`` begins with node07."""
-    found = re.match(r"([\w.-]+)(?:\[(\d+)[^\]]*\]([\w.-]*))?", nodes)
-    return "" if found is None else "".join(part or "" for part in found.groups())
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:

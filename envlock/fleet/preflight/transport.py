@@ -46,7 +46,7 @@ def find_transport(until: float, environ: Mapping[str, str] = os.environ) -> Tra
     What the program has set up comes first (a process group of torch, mpi4py), then what the launcher says:
     torchrun's variables, an MPI launcher, a Slurm step.
     """
-    from envlock.fleet.preflight import mpi, torch_store
+    from envlock.fleet.preflight import mpi, slurm_step, torch_store
 
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -59,10 +59,12 @@ def find_transport(until: float, environ: Mapping[str, str] = os.environ) -> Tra
         return mpi.world()
     if environ.keys() >= torch_store.ENVIRONMENT:
         return torch_store.of_environment(environ, until)
-    if (processes := mpi.launched_processes(environ)) > 1 and mpi.is_installed():
-        return mpi.world()
+    processes = mpi.launched_processes(environ)
+    # Slurm sets PMI's variables as well, also where mpi4py's MPI cannot use them and finds itself alone.
+    if processes > 1 and mpi.is_installed() and (world := mpi.world()) is not None:
+        return world
     if _number(environ, "SLURM_STEP_NUM_TASKS") > 1:
-        return torch_store.of_slurm_step(environ, until)
+        return slurm_step.of_environment(environ, until)
     if processes > 1:
         raise TransportError(
             f"{processes} processes were started by MPI, but mpi4py is not installed: install it, or call "
