@@ -1,14 +1,14 @@
 """ELF headers: what a library is for, what it needs and where it says to look, without reading it whole.
 
 The format is that of the System V ABI (gABI chapters 4 and 5, https://gabi.xinuos.com) with GNU symbol
-versions (https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/symversion.html)
-and the GNU hash table. Only headers and the tables asked for are read, a few seeks a file; every size and
-count that a file claims is bounded, so that a hostile file costs an ElfError and no more.
+versions (https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/symversion.html).
+Only headers and the tables asked for are read, a few seeks a file; every size and count that a file claims is
+bounded, so that a hostile file costs an ElfError and no more.
 """
 
 import re
 import struct
-from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Dict, List, NamedTuple, Optional, Tuple
 
 _HEADER_LIMIT = 512
 """Program headers at most; real files have about ten."""
@@ -20,16 +20,15 @@ _STRING_LIMIT = 65536
 _NAMES_LIMIT = 16 * 1024 * 1024
 """Bytes of all names read in one go at most: overlapping names make a small table yield any amount."""
 _VERSION_LIMIT = 8192
-_SYMBOL_LIMIT = 262_144
 _BLOCK = 4096
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NEEDED, _DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ = 1, 4, 5, 6, 10
+_DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
 _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 14, 15, 29
-_DT_GNU_HASH, _DT_FLAGS_1 = 0x6FFFFEF5, 0x6FFFFFFB
+_DT_FLAGS_1 = 0x6FFFFFFB
 _DT_VERDEF, _DT_VERNEED = 0x6FFFFFFC, 0x6FFFFFFE
 _DF_1_NODEFLIB = 0x800
-_SHT_NOTE, _SHT_NOBITS = 7, 8
+_SHT_NOBITS = 8
 
 
 class ElfError(ValueError):
@@ -152,24 +151,6 @@ def read_sections(file: BinaryIO, elf: Elf) -> Dict[str, Section]:
     return sections
 
 
-def read_note(file: BinaryIO, elf: Elf, section: str, limit: int = 65536) -> Optional[bytes]:
-    """Return the description of the first note in a section (gABI chapter 5, "Note Section"), or None.
-
-    ``.note.cuda.fwd_compatibility`` of a cuda-compat libcuda holds JSON.
-    """
-    place = read_sections(file, elf).get(section)
-    if place is None:
-        return None
-    data = _at(file, place.offset, min(place.size, limit))
-    if place.kind != _SHT_NOTE:
-        return data
-    if len(data) < 12:
-        raise ElfError(f"{section} is cut off")
-    name_size, size, _ = struct.unpack_from(elf.order + "III", data)
-    start = 12 + (name_size + 3) // 4 * 4
-    return data[start : start + size]
-
-
 def read_needed_versions(file: BinaryIO, elf: Elf) -> Dict[str, List[str]]:
     """Return the symbol versions that a file needs, by the library that must define them (DT_VERNEED)."""
     needs: Dict[str, List[str]] = {}
@@ -220,41 +201,6 @@ def newest_version(versions: List[str], prefix: str) -> Optional[str]:
     found = [re.match(re.escape(prefix) + r"(\d{1,6}(?:\.\d{1,6}){0,4})\Z", version) for version in versions]
     numbers = [tuple(int(part) for part in match.group(1).split(".")) for match in found if match]
     return prefix + ".".join(str(part) for part in max(numbers)) if numbers else None
-
-
-def defines_symbol(file: BinaryIO, elf: Elf, name: str) -> bool:
-    """Tell whether a library exports a symbol, through its hash table as ld.so would (DT_GNU_HASH or DT_HASH)."""
-    wanted = name.encode()
-    if _DT_GNU_HASH in elf.dynamic:
-        candidates = _gnu_candidates(file, elf, wanted)
-    elif _DT_HASH in elf.dynamic:
-        candidates = _sysv_candidates(file, elf, wanted)
-    else:
-        return False
-    strings, blocks = _strings(file, elf), _Blocks(file)
-    for index in candidates:
-        name_at, section = _symbol(blocks, elf, index)
-        if section != 0 and strings.at(name_at) == name:
-            return True
-    return False
-
-
-def read_undefined_symbols(file: BinaryIO, elf: Elf, limit: int = _SYMBOL_LIMIT) -> Iterator[str]:
-    """Yield the names of the symbols that a file takes from others.
-
-    Symbols that the GNU hash table leaves out come first in the table, and the undefined ones are among
-    them; a file with no such hash table yields nothing.
-    """
-    if _DT_GNU_HASH not in elf.dynamic or _DT_SYMTAB not in elf.dynamic:
-        return
-    blocks, strings = _Blocks(file), _strings(file, elf)
-    first_hashed = struct.unpack(
-        elf.order + "I", blocks.read(_offset(elf, elf.dynamic[_DT_GNU_HASH]) + 4, 4)
-    )[0]
-    for index in range(1, min(first_hashed, limit)):
-        name_at, section = _symbol(blocks, elf, index)
-        if section == 0 and name_at:
-            yield strings.at(name_at)
 
 
 # ---- the file -------------------------------------------------------------------------------------------
@@ -407,58 +353,3 @@ def _read_dynamic(
         else:
             table[tag & 0xFFFFFFFF] = value
     return needed, table
-
-
-def _symbol(blocks: _Blocks, elf: Elf, index: int) -> Tuple[int, int]:
-    """Return a dynamic symbol's name offset and section index; 0 means undefined."""
-    table = elf.dynamic.get(_DT_SYMTAB)
-    if table is None:
-        raise ElfError("no symbol table")
-    start = _offset(elf, table)
-    if elf.bits == 64:
-        name, _, section = struct.unpack(elf.order + "IHH", blocks.read(start + 24 * index, 8))
-        return name, section
-    data = blocks.read(start + 16 * index, 16)
-    return struct.unpack_from(elf.order + "I", data)[0], struct.unpack_from(elf.order + "H", data, 14)[0]
-
-
-def _gnu_candidates(file: BinaryIO, elf: Elf, name: bytes) -> Iterator[int]:
-    """Yield the indices of symbols whose GNU hash is that of the name."""
-    blocks = _Blocks(file)
-    start = _offset(elf, elf.dynamic[_DT_GNU_HASH])
-    buckets, first, bloom, _ = struct.unpack(elf.order + "IIII", blocks.read(start, 16))
-    if not buckets:
-        return
-    value = 5381
-    for byte in name:
-        value = (value * 33 + byte) & 0xFFFFFFFF
-    table = start + 16 + bloom * elf.bits // 8
-    index = struct.unpack(elf.order + "I", blocks.read(table + 4 * (value % buckets), 4))[0]
-    if index < first:
-        return
-    for _ in range(_VERSION_LIMIT):
-        chain = struct.unpack(elf.order + "I", blocks.read(table + 4 * (buckets + index - first), 4))[0]
-        if chain | 1 == value | 1:
-            yield index
-        if chain & 1:
-            return
-        index += 1
-
-
-def _sysv_candidates(file: BinaryIO, elf: Elf, name: bytes) -> Iterator[int]:
-    """Yield the indices of symbols in the System V hash chain of the name."""
-    blocks = _Blocks(file)
-    start = _offset(elf, elf.dynamic[_DT_HASH])
-    buckets, _ = struct.unpack(elf.order + "II", blocks.read(start, 8))
-    if not buckets:
-        return
-    value = 0
-    for byte in name:
-        value = (value << 4) + byte
-        value = (value ^ (value >> 24 & 0xF0)) & 0xFFFFFFF
-    index = struct.unpack(elf.order + "I", blocks.read(start + 8 + 4 * (value % buckets), 4))[0]
-    for _ in range(_VERSION_LIMIT):
-        if not index:
-            return
-        yield index
-        index = struct.unpack(elf.order + "I", blocks.read(start + 8 + 4 * (buckets + index), 4))[0]

@@ -13,14 +13,11 @@ import pytest
 
 from envlock.probe.elf import (
     ElfError,
-    defines_symbol,
     newest_version,
     read_defined_versions,
     read_elf,
     read_needed_versions,
-    read_note,
     read_sections,
-    read_undefined_symbols,
 )
 from tests.elf_support import make_library, make_program, needs_gcc
 
@@ -63,26 +60,6 @@ def test_a_program_names_its_loader_and_runpath(tmp_path):
 
 
 @needs_gcc
-def test_symbols(library):
-    with library.open("rb") as file:
-        elf = read_elf(file)
-        assert defines_symbol(file, elf, "exported")
-        assert not defines_symbol(file, elf, "hidden")
-        assert not defines_symbol(file, elf, "puts")
-        assert {"puts", "pthread_join"} <= set(read_undefined_symbols(file, elf))
-        assert "exported" not in set(read_undefined_symbols(file, elf))
-
-
-@needs_gcc
-def test_symbols_through_the_older_hash_table(tmp_path):
-    path = make_library(tmp_path / "libold.so", source=SOURCE, flags=["-Wl,--hash-style=sysv"])
-    with path.open("rb") as file:
-        elf = read_elf(file)
-        assert defines_symbol(file, elf, "exported")
-        assert not defines_symbol(file, elf, "puts")
-
-
-@needs_gcc
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="needs readelf")
 @pytest.mark.parametrize("name", ["libc.so.6", "libstdc++.so.6", "libm.so.6", "libgomp.so.1"])
 def test_system_libraries_read_as_readelf_reads_them(name):
@@ -120,23 +97,6 @@ def test_versions_are_compared_as_numbers():
     assert newest_version(["GLIBC_PRIVATE"], "GLIBC_") is None
 
 
-@needs_gcc
-def test_the_note_of_a_compatibility_libcuda(tmp_path):
-    text = '{"Major": 12}'
-    source = f"""
-    __attribute__((section(".note.cuda.fwd_compatibility"), used))
-    static const struct {{ int n, d, t; char name[8]; char desc[{len(text)}]; }} note =
-        {{5, {len(text)}, 1, "cuda", {{{",".join(str(ord(letter)) for letter in text)}}}}};
-    """
-    path = make_library(tmp_path / "libcuda.so.1", source=source)
-    with path.open("rb") as file:
-        elf = read_elf(file)
-        note = read_note(file, elf, ".note.cuda.fwd_compatibility")
-        assert note is not None
-        assert text.encode() in note
-        assert read_note(file, elf, ".note.nowhere") is None
-
-
 @pytest.mark.parametrize(
     "content",
     [b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF" + bytes(60), b"\x7fELF\x02\x01" + b"\xff" * 58],
@@ -151,9 +111,6 @@ def read_everything(content: bytes) -> None:
     elf = read_elf(file)
     for read in (read_sections, read_needed_versions, read_defined_versions):
         read(file, elf)
-    read_note(file, elf, ".note.gnu.build-id")
-    defines_symbol(file, elf, "exported")
-    list(read_undefined_symbols(file, elf))
 
 
 @needs_gcc
