@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from envlock.matrix.loader import Matrix, Row
 
 _DIGITS = re.compile(r"\d+")
 _MIG = re.compile(r"\s+MIG\s.*$", re.IGNORECASE)
 _MAKER = re.compile(r"^(?:nvidia|tesla|grid)\s+")
-_WINDOWS = ("windows", "wsl2")
 
 
 class DriverFloor(NamedTuple):
@@ -63,13 +62,12 @@ def family_row(matrix: Matrix, cuda: str) -> Row | None:
     return next((row for row in matrix.rows("cuda", "family") if row["major"] == major), None)
 
 
-def driver_for_cuda(matrix: Matrix, cuda: str, platform: str = "linux") -> DriverFloor | None:
+def driver_for_cuda(matrix: Matrix, cuda: str, platform: Literal["linux", "windows"]) -> DriverFloor | None:
     """Return the oldest driver for programs of a CUDA version; None where the matrix does not know it.
 
-    A minor that is not known yet still runs by its major's minor-version compatibility. ``platform`` is the
-    manifest's ``host.platform``; the driver of WSL2 is that of Windows.
+    A minor that is not known yet still runs by its major's minor-version compatibility.
     """
-    column = "driver_windows" if platform in _WINDOWS else "driver_linux"
+    column = f"driver_{platform}"
     native, family = toolkit_row(matrix, minor(cuda)), family_row(matrix, cuda)
     floors = [
         DriverFloor(row[column], row is native, row)
@@ -79,9 +77,9 @@ def driver_for_cuda(matrix: Matrix, cuda: str, platform: str = "linux") -> Drive
     return min(floors, key=lambda floor: version_key(floor.version)) if floors else None
 
 
-def branch_row(matrix: Matrix, driver: str) -> Row | None:
+def branch_row(matrix: Matrix, driver: str | None) -> Row | None:
     """Return the branch of a driver version ("535.104.05" is of 535); None for one that is not known."""
-    branch = driver.strip().split(".")[0]
+    branch = (driver or "").strip().split(".")[0]
     return next((row for row in matrix.rows("driver", "branch") if row["branch"] == branch), None)
 
 
@@ -103,12 +101,6 @@ def gpu_row(matrix: Matrix, name: str) -> Row | None:
             if follows and row["line"] == "data centre" and len(bare) > longest:
                 begins, longest = row, len(bare)
     return begins
-
-
-def gpu_capability(matrix: Matrix, name: str) -> str | None:
-    """Return a GPU's compute capability by its name, "9.0"; None where the matrix does not know it."""
-    row = gpu_row(matrix, name)
-    return None if row is None else row["compute_capability"]
 
 
 def _bare(name: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.manifest.versions import dotted, matches, release, series
+from envlock.matrix.lookup import branch_row, driver_for_cuda
 from envlock.rules.engine import rule
 from envlock.rules.gpus import capability_rows, devices
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
@@ -80,7 +81,7 @@ def driver_cuda(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
     """Return the highest CUDA that the driver itself supports: as it said, else by its branch; () if not known."""
     if stack.driver.cuda:
         return series(stack.driver.cuda)
-    row = branch_row(stack.driver.version, matrix)
+    row = branch_row(matrix, stack.driver.version)
     return series(row.get("max_cuda")) if row else _cuda_of_old_driver(stack, matrix)
 
 
@@ -95,16 +96,6 @@ def _cuda_of_old_driver(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
         (release(row[column]), series(row["cuda"])) for row in matrix.rows("cuda", "toolkit") if column in row
     ]
     return max((cuda for floor, cuda in floors if floor <= have), default=())
-
-
-def branch_row(version: str | None, matrix: Matrix) -> Any:
-    """Return the matrix row of a driver's branch; None where the matrix has none."""
-    numbers = release(version)
-    if not numbers:
-        return None
-    return next(
-        (row for row in matrix.rows("driver", "branch") if release(row["branch"]) == numbers[:1]), None
-    )
 
 
 @rule("driver-missing", layer="driver")
@@ -203,16 +194,9 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
 
 def driver_floor(wanted: tuple[int, ...], stack: Stack, matrix: Matrix) -> tuple[str, str, bool]:
     """Return the oldest driver that runs a CUDA (x, y), its source, and whether the matrix knows it."""
-    if not wanted:
-        return "", "", False
-    column = "driver_windows" if stack.manifest.host.platform == "windows" else "driver_linux"
-    for row in matrix.rows("cuda", "family"):
-        if int(row["major"]) == wanted[0] and row.get(column):
-            return row[column], row["source"], True
-    for row in matrix.rows("cuda", "toolkit"):
-        if series(row["cuda"]) == wanted and row.get(column):
-            return row[column], row["source"], True
-    return "", "", False
+    platform = stack.manifest.host.platform
+    floor = driver_for_cuda(matrix, dotted(wanted), "windows" if platform == "windows" else "linux")
+    return (floor.version, floor.row["source"], True) if floor else ("", "", False)
 
 
 def below_floor(stack: Stack, floor: str, wanted: tuple[int, ...], matrix: Matrix) -> bool:
@@ -626,7 +610,7 @@ def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
 
 def _reported_compat(stack: Stack, matrix: Matrix) -> str | None:
     """Return the CUDA that a driver reports beyond what its branch has: that of a compat libcuda in its place."""
-    row = branch_row(stack.driver.version, matrix) if stack.driver.version else None
+    row = branch_row(matrix, stack.driver.version)
     said, own = series(stack.driver.cuda), series(row.get("max_cuda")) if row else ()
     return stack.driver.cuda if said and own and said > own else None
 

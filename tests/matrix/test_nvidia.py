@@ -14,7 +14,6 @@ from envlock.matrix.lookup import (
     branch_row,
     driver_for_cuda,
     family_row,
-    gpu_capability,
     gpu_row,
     nvcc_row,
     toolkit_row,
@@ -99,7 +98,7 @@ def test_what_nvcc_builds_for(cuda, arch, builds):
     ("cuda", "platform", "driver", "native"),
     [("12.4", "linux", "525.60.13", False), ("12.4.131", "linux", "525.60.13", False),
      ("12.0", "linux", "525.60.13", True), ("11.8", "windows", "452.39", False),
-     ("11.8", "wsl2", "452.39", False), ("10.2", "linux", "440.33", True), ("11.0", "linux", "450.51.05", True),
+     ("10.2", "linux", "440.33", True), ("11.0", "linux", "450.51.05", True),
      ("13.5", "linux", "580.65.06", False), ("13.9", "linux", "580.65.06", False)],
 )  # fmt: skip
 def test_the_oldest_driver_of_a_cuda(cuda, platform, driver, native):
@@ -109,8 +108,8 @@ def test_the_oldest_driver_of_a_cuda(cuda, platform, driver, native):
 
 
 def test_an_unknown_cuda_has_no_driver_floor():
-    assert driver_for_cuda(MATRIX, "14.0") is None
-    assert driver_for_cuda(MATRIX, "7.0") is None
+    assert driver_for_cuda(MATRIX, "14.0", "linux") is None
+    assert driver_for_cuda(MATRIX, "7.0", "linux") is None
     assert driver_for_cuda(MATRIX, "13.0", "windows") is None
     assert family_row(MATRIX, "10.2") is None
 
@@ -241,14 +240,16 @@ def test_no_two_gpus_share_a_name():
     ],
 )
 def test_the_capability_of_a_name(name, capability):
-    assert gpu_capability(MATRIX, name) == capability
+    row = gpu_row(MATRIX, name)
+    assert row is not None
+    assert row["compute_capability"] == capability
 
 
 @pytest.mark.parametrize(
     "name", ["", "NVIDIA", "NVIDIA GeForce RTX 3090 Turbo", "Tesla", "NVIDIA A1000", "AMD MI300X"]
 )
 def test_a_name_that_is_not_listed_is_not_guessed(name):
-    assert gpu_capability(MATRIX, name) is None
+    assert gpu_row(MATRIX, name) is None
 
 
 # ---- cudnn, nccl, container, host compiler --------------------------------------------------------

@@ -38,6 +38,7 @@ def test_a_driver_below_the_floor(driver: str, cuda: str, floor: str) -> None:
     [
         ('version = "525.60.13"', "12.8"),  # minor-version compatibility
         ('version = "450.80.02"', "11.8"),
+        ('version = "450.51.05"', "11.0"),  # its own driver, older than what later minors of the major need
         ('version = "580.65.06"', "13.4"),
         ('version = "535"', "12.4"),  # a bare branch is not below its own first release
         ('cuda = "12.0"', "12.9"),
