@@ -173,6 +173,8 @@ def read_json(path: str) -> Any:
         return json.loads(read_source(path))
     except json.JSONDecodeError as error:
         raise EnvlockError(f"{name}:{error.lineno}: not JSON: {error.msg}") from None
+    except ValueError:  # the interpreter's limit on the digits of an integer
+        raise EnvlockError(f"{name}: not a probe's output: a number out of any range") from None
     except RecursionError:
         raise EnvlockError(f"{name}: not a probe's output: nested too deeply") from None
 

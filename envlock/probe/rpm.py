@@ -5,10 +5,14 @@ lays it out, and a hash of Berkeley DB (Packages; RHEL up to 8) as its src/dbinc
 (https://rpm-software-management.github.io/rpm/manual/format_header.html).
 """
 
+import re
 import struct
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from envlock.probe.root import Root
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _FOLDERS = ("/var/lib/rpm", "/usr/lib/sysimage/rpm", "/usr/share/rpm")
 _LIMIT = 512 * 1024 * 1024
@@ -124,22 +128,23 @@ def _sqlite_blobs(content: bytes) -> List[bytes]:
     # (https://www.sqlite.org/fileformat.html, offsets 18 and 19).
     content = content[:18] + b"\x01\x01" + content[20:]
     try:
-        return _select_blobs(content)
+        return _read_database(content)
     except (OSError, sqlite3.Error) as error:
         raise _DamagedError(f"cannot be read: {error}") from None
+    except UnicodeDecodeError:  # sqlite3's own error, where it quotes what is damaged
+        raise _DamagedError("cannot be read: its schema is damaged") from None
 
 
-def _select_blobs(content: bytes) -> List[bytes]:
+def _read_database(content: bytes) -> List[bytes]:
     import os
     import sqlite3
     import tempfile
 
-    query = "SELECT blob FROM Packages"
     connection = sqlite3.connect(":memory:")
     try:
         if hasattr(connection, "deserialize"):
             connection.deserialize(content)
-            return [row[0] for row in connection.execute(query) if isinstance(row[0], bytes)]
+            return _select_blobs(connection, len(content))
     finally:
         connection.close()
     with tempfile.TemporaryDirectory() as folder:  # CPython before 3.11 reads files only
@@ -148,9 +153,25 @@ def _select_blobs(content: bytes) -> List[bytes]:
             file.write(content)
         connection = sqlite3.connect(copy)
         try:
-            return [row[0] for row in connection.execute(query) if isinstance(row[0], bytes)]
+            return _select_blobs(connection, len(content))
         finally:
             connection.close()
+
+
+def _select_blobs(connection: "sqlite3.Connection", size: int) -> List[bytes]:
+    """Return the blobs, which together are no longer than the database's own bytes."""
+    # A view or a computed column is a program in a stranger's file, and may run for ever; rpm has neither.
+    for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"):
+        if not isinstance(sql, str) or re.search(r"(?i)\b(?:as|virtual)\b", sql):
+            raise _DamagedError("holds more than tables, which no rpm database does")
+    blobs = []
+    for (blob,) in connection.execute("SELECT blob FROM Packages"):
+        if isinstance(blob, bytes):
+            size -= len(blob)
+            if size < 0:
+                raise _DamagedError("has packages that overlap")
+            blobs.append(blob)
+    return blobs
 
 
 # ---- ndb ------------------------------------------------------------------------------------------------

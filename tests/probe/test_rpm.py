@@ -188,6 +188,42 @@ def test_what_cannot_be_read_is_unobserved(tmp_path, name, content, reason):
     assert owners(root, ["/usr/lib64/x"]) == {}
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "CREATE VIEW Packages AS WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) "
+        "SELECT zeroblob(1000) AS blob FROM n",
+        "CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB AS (zeroblob(500000000)))",
+    ],
+)
+def test_a_database_that_computes_its_packages_is_refused(tmp_path, schema):
+    """The first has packages without end, the second half a gigabyte a row."""
+    path = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    path.parent.mkdir(parents=True)
+    connection = sqlite3.connect(path)
+    connection.execute(schema)
+    if "TABLE" in schema:
+        connection.execute("INSERT INTO Packages (hnum) VALUES (1), (2), (3)")
+    connection.commit()
+    connection.close()
+    told = read_system_packages(FolderRoot(str(tmp_path))).unobserved["package.system"]
+    assert told == f"/{path.relative_to(tmp_path)} holds more than tables, which no rpm database does"
+
+
+def test_a_row_that_is_longer_than_its_database_is_refused(tmp_path):
+    """A column's default, which is stored once, stands for every row that was there before."""
+    path = tmp_path / "var/lib/rpm/rpmdb.sqlite"
+    path.parent.mkdir(parents=True)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY)")
+    connection.executemany("INSERT INTO Packages VALUES (?)", [(number,) for number in range(1000)])
+    connection.execute(f"ALTER TABLE Packages ADD COLUMN blob BLOB NOT NULL DEFAULT x'{'00' * 50_000}'")
+    connection.commit()
+    connection.close()
+    told = read_system_packages(FolderRoot(str(tmp_path))).unobserved["package.system"]
+    assert told.endswith("has packages that overlap")
+
+
 def test_entries_of_ndb_that_overlap_are_refused(tmp_path):
     """A megabyte named by many slots would be many megabytes."""
     path = tmp_path / "var/lib/rpm/Packages.db"

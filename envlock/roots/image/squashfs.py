@@ -26,6 +26,11 @@ MAGIC = b"hsqs"
 SIF_MAGIC = b"SIF_MAGIC"
 _LINE_LIMIT = 1 << 16
 _START = b"# START OF DATA - DO NOT MODIFY\n#\n"
+_NAME = re.compile(rb'(?:"((?:[^"\\]|\\.)*)"|((?:[^\s\\]|\\.)+)) ?', re.DOTALL)
+_STATED = re.compile(rb"(\d{1,18}) ([0-7]{1,6}) \d+ \d+(?: |\Z)(.*)", re.DOTALL)
+"""Time, mode, user and group, then what a kind has of its own."""
+_PLACED = re.compile(rb"(\d{1,18}) (\d{1,18})\b")
+"""A file's size and where its content begins."""
 _KINDS = {b"D": FOLDER, b"R": FILE, b"S": LINK, b"L": HARD_LINK, b"C": OTHER, b"B": OTHER, b"I": OTHER}
 
 
@@ -165,19 +170,18 @@ def _fill(stream: Stream, layer: Layer, kept: Kept, keep: Wanted, whole: bool) -
         if kind is None or rest[1:2] != b" ":
             # Spaces in names are escaped, line breaks are not: such a name leaves a line without a kind.
             raise ImageError("it holds a file whose name has a line break")
-        fields = rest.split(b" ", 5)
         path = clean(name)
         if kind == HARD_LINK:
             member = Member(name, kind, 0, 0, 0, 0, _name(rest[2:])[0], False)
-        elif len(fields) < 5 or not (fields[1].isdigit() and fields[2].isdigit()):
-            raise ImageError("it is listed by unsquashfs in a way that is not understood")
-        elif kind == FILE:
-            size, offset = (int(number) for number in fields[5].split()[:2])
-            member = Member(name, kind, size, size, int(fields[2], 8), int(fields[1]), "", False)
-            contents.append(_Content(offset, path, member))
         else:
-            target = fields[5].decode("utf-8", "surrogateescape") if kind == LINK else ""
-            member = Member(name, kind, 0, 0, 0, int(fields[1]), target, False)
+            time, mode, more = _matched(_STATED, rest[2:]).groups()
+            if kind == FILE:
+                size, offset = (int(number) for number in _matched(_PLACED, more).groups())
+                member = Member(name, kind, size, size, int(mode, 8), int(time), "", False)
+                contents.append(_Content(offset, path, member))
+            else:
+                target = more.decode("utf-8", "surrogateescape") if kind == LINK else ""
+                member = Member(name, kind, 0, 0, 0, int(time), target, False)
         layer.add(path, member, UNWANTED)
     _take_contents(Stream(_chain(lines.rest(), stream)), contents, layer, kept, keep, whole)
 
@@ -190,11 +194,16 @@ def _chain(head: bytes, stream: Stream) -> Iterator[bytes]:
 
 def _name(text: bytes) -> tuple[str, bytes]:
     """Split an escaped name from what follows it."""
-    match = re.match(rb'(?:"((?:[^"\\]|\\.)*)"|((?:[^\s\\]|\\.)+)) ?', text, re.DOTALL)
-    if match is None:
-        raise ImageError("it is listed by unsquashfs in a way that is not understood")
+    match = _matched(_NAME, text)
     name = re.sub(rb"\\(.)", rb"\1", match[1] or match[2], flags=re.DOTALL)
     return name.decode("utf-8", "surrogateescape"), text[match.end() :]
+
+
+def _matched(pattern: re.Pattern[bytes], text: bytes) -> re.Match[bytes]:
+    match = pattern.match(text)
+    if match is None:
+        raise ImageError("it is listed by unsquashfs in a way that is not understood")
+    return match
 
 
 def _take_contents(

@@ -1,0 +1,1 @@
+"""Every reader of outside data, given anything: see README.md."""
