@@ -398,6 +398,9 @@ def _cuda_packages(stack: Stack, build: Build, *, same_release: bool) -> dict[st
     """
     lines = stack.manifest.requires.get("torch", ())
     pinned = [re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines if _CUDA_PACKAGE.match(line)]
+    if not lines and stack.partial:
+        # A pasted report lists no requirements; torch's wheels pin all of these that they use.
+        pinned = [name for name in stack.manifest.package.pip if re.fullmatch(r"nvidia-[a-z-]+-cu\d+", name)]
     trial: dict[str, Any] = {
         f"package.pip.{name}": None for name in pinned if name.startswith("nvidia-") and stack.pip(name)
     }

@@ -230,7 +230,9 @@ def system_library_missing(stack: Stack, matrix: Matrix) -> Outcome:
                 Fix(
                     address=f"framework.{name}.needs",
                     to="found",
-                    message="; ".join(_install(rows.get(each), each, stack) for each in missing[:4]),
+                    message="; ".join(
+                        dict.fromkeys(_install(rows.get(each), each, stack) for each in missing[:4])
+                    ),
                     trial={
                         f"framework.{name}.needs": {**others, "library": ", ".join(left)} if left else others
                     },
@@ -293,8 +295,8 @@ def _desktop_library(stack: Stack, rows: dict[str, Any]) -> Outcome:
     row = rows.get("libGL.so.1")
     for name in ("opencv-python", "opencv-contrib-python"):
         pip = stack.pip(name)
-        if pip is None or row is None or stack.libraries("libGL"):
-            continue
+        if pip is None or row is None or stack.libraries("libGL") or name in stack.frameworks:
+            continue  # whose files were read is judged by them
         yield Finding(
             subject=f"package.pip.{name}",
             message=f"{name} {pip.version or ''} needs libGL.so.1, and libgl1 is not installed".replace("  ", " "),

@@ -284,3 +284,18 @@ def test_where_the_gpu_or_driver_is_not_known_a_fix_says_for_which_it_is(matrix)
     )
     (fix,) = rebuild_fixes(Stack(no_driver), matrix, "torch")
     assert fix.to == "2.9.0+cu128" and "(for driver 525.60.13 or newer)" in fix.message
+
+
+def test_a_pasted_report_s_nvidia_wheels_move_with_torch_in_a_fix():
+    text = (
+        'schema = "envlock/1"\n[capture]\nsource = "import"\n[driver]\nversion = "570.86.16"\n'
+        '[[gpu]]\nname = "NVIDIA GeForce RTX 5090"\ncount = 1\n[framework.torch]\nversion = "2.4.0+cu124"\ncuda = "12.4"\n'
+        '[os]\nlibc = "glibc 2.35"\n[python]\nversion = "3.11.9"\n'
+        '[package.pip]\ntorch = { version = "2.4.0+cu124" }\nnvidia-cudnn-cu12 = { version = "9.1.0.70" }\n'
+    )
+    from envlock import check
+    from envlock.manifest.read import loads
+
+    finding = next(each for each in check(loads(text)).findings if each.rule == "gpu-arch-not-in-build")
+    # 2.7.0 brings a cuDNN of its own: the one that does not know this GPU goes with the old torch.
+    assert [fix.to for fix in finding.fixes] == ["2.7.0+cu128"]

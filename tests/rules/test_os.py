@@ -180,3 +180,12 @@ def test_a_conda_package_of_another_platform():
 def test_an_old_pip_does_not_know_todays_tags(version, severity):
     findings = found("wheel-platform-mismatch", f'[package.pip]\npip = {{ version = "{version}" }}\n')
     assert [finding.severity for finding in findings] == ([severity] if severity else [])
+
+
+def test_opencv_whose_files_were_read_is_judged_by_them_and_once():
+    text = (
+        '[os]\nid = "debian"\nversion = "12"\n[framework.opencv-python]\nneeds = { library = "libGL.so.1, libgthread-2.0.so.0, '
+        'libglib-2.0.so.0" }\n[package.pip]\nopencv-python = { version = "4.10.0.84" }\n[package.system]\nlibgomp1 = "12.2.0"\n'
+    )
+    finding = only("system-library-missing", text)
+    assert finding.fixes[0].message == "install libgl1; install libglib2.0-0"
