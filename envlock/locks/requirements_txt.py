@@ -151,17 +151,21 @@ def _include(name: str, path: str, place: str, reading: _Reading, *, constraint:
             printable(f"{place}: includes {public_url(name)[:200]}, which is not fetched: name a file")
         )
     file = local_path(name, path)
-    key = (os.path.realpath(file), constraint)
-    if key in reading.seen:
-        return
-    reading.seen.add(key)
-    if len(reading.seen) > FILE_LIMIT:
-        raise LockFileError(f"{place}: more than {FILE_LIMIT} files include each other")
     try:
+        key = (os.path.realpath(file), constraint)
+        if key in reading.seen:
+            return
+        reading.seen.add(key)
+        if len(reading.seen) > FILE_LIMIT:
+            raise LockFileError(f"{place}: more than {FILE_LIMIT} files include each other")
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise LockFileError(printable(f"{place}: includes {name}, which is no file"))
     except OSError as error:
         raise LockFileError(printable(f"{place}: cannot read {name}: {error.strerror or error}")) from None
+    except ValueError:
+        raise LockFileError(
+            printable(f"{place}: cannot read {name}: no file can be named like this")
+        ) from None
     text = read_text(file, SIZE_LIMIT - sum(reading.sizes))
     reading.sizes.append(len(text))
     _read(text, file, reading, constraint=constraint)
