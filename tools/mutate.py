@@ -1,11 +1,16 @@
 """Mutation testing: changes one thing in the code at a time and counts which changes no test notices.
 
-    python tools/mutate.py [--modules envlock/rules/*.py ...] [--tests tests/rules ...] [--every N] [--json FILE]
+    python tools/mutate.py [--modules envlock/rules/*.py ...] [--tests tests/rules ...] [--every N] [--markdown FILE]
 
-The tests are collected once; every mutant is a fork of that process in which one function's code object is
+The tests are collected and run once; every mutant is a fork of that process in which one function's code object is
 replaced, so that a decorated function (each rule is one) is mutated like any other, which mutmut leaves out. A mutant
-gets the tests that ran through its function, the quickest first, and dies at the first that fails or after its
-time. Tests that start a process of their own see the code on disk and kill nothing. ``--every 10`` takes a tenth.
+gets tests that ran the statement it stands in (no other can notice it): those of its module's own test file, then
+the quickest of the rest up to ``--others``, and dies at the first that fails or after its time. It is counted as a
+survivor if none of these fails, so that the share killed is, if anything, too low.
+
+What is cached is forgotten before each test, so that no test passes on what the unchanged code computed. Property
+tests run a few fixed examples. Tests that start a process of their own see the code on disk and kill nothing; code
+that only runs at import, and the data of a module's top level, is not mutated. ``--every 10`` takes every tenth.
 """
 
 from __future__ import annotations
@@ -15,9 +20,10 @@ import argparse
 import ast
 import contextlib
 import copy
+import datetime
+import functools
 import gc
-import io
-import json
+import itertools
 import os
 import signal
 import sys
@@ -63,12 +69,17 @@ class Mutant(NamedTuple):
     line: int
     function: str
     what: str
+    lines: range
+    """of the statement that holds it, or of a compound statement's head"""
     code: types.CodeType | None
     """of the function, changed; None where Python does not take the change"""
 
 
-Place = tuple[str, str]
-"""A function of a module's top level or of a class: file, qualified name."""
+Line = tuple[str, int]
+"""A line of a file."""
+
+EXAMPLES = 25
+"""Examples that a property test runs."""
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
@@ -76,13 +87,13 @@ def mutants(path: Path) -> Iterator[Mutant]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     name = str(path.relative_to(TOP))
     for function, qualified, alone in _functions(tree, "", ()):
-        for node, owner, field in _nodes(function):
+        for node, owner, field, lines in _nodes(function):
             for what, change in _changes(node):
                 new = ast.fix_missing_locations(change(copy.deepcopy(node)))
                 _put(owner, field, node, new)
                 code = _code(alone, str(path), qualified)
                 _put(owner, field, new, node)
-                yield Mutant(name, node.lineno, qualified, what, code)
+                yield Mutant(name, node.lineno, qualified, what, lines, code)
 
 
 def _functions(
@@ -93,7 +104,9 @@ def _functions(
         if isinstance(child, ast.FunctionDef):
             alone: ast.stmt = child
             for each in reversed(classes):
-                alone = ast.copy_location(ast.ClassDef(each.name, [], [], [alone], [], type_params=[]), each)
+                owner = copy.copy(each)
+                owner.bases, owner.keywords, owner.decorator_list, owner.body = [], [], [], [alone]
+                alone = owner
             yield child, prefix + child.name, ast.Module([alone], [])
         elif isinstance(child, ast.ClassDef):
             yield from _functions(child, f"{prefix}{child.name}.", (*classes, child))
@@ -115,23 +128,42 @@ def _code(module: ast.Module, file: str, qualified: str) -> types.CodeType | Non
     return None
 
 
-def _nodes(function: ast.FunctionDef) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield what stands in a function's body, with its place; annotations and docstrings left out."""
-    waiting: list[tuple[ast.AST, Any, Any]] = [(each, function.body, None) for each in function.body]
+def _nodes(function: ast.FunctionDef) -> Iterator[tuple[Any, Any, Any, range]]:
+    """Yield what stands in a function's body, with its place and lines; annotations and docstrings left out."""
+    waiting: list[tuple[ast.AST, Any, Any, range]] = [
+        (each, function.body, None, range(0)) for each in function.body
+    ]
     while waiting:
-        node, owner, field = waiting.pop(0)
+        node, owner, field, lines = waiting.pop(0)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        yield node, owner, field
+        lines = _lines(node) or lines
+        yield node, owner, field, lines
         for name, value in ast.iter_fields(node):
             if name in ("annotation", "returns", "ctx", "decorator_list", "args") and not isinstance(
                 node, ast.Call
             ):
                 continue
             if isinstance(value, list):
-                waiting += [(each, value, None) for each in value if isinstance(each, ast.AST)]
+                waiting += [(each, value, None, lines) for each in value if isinstance(each, ast.AST)]
             elif isinstance(value, ast.AST):
-                waiting.append((value, node, name))
+                waiting.append((value, node, name, lines))
+
+
+def _lines(node: ast.AST) -> range | None:
+    """Return the lines that run whenever a statement does: all of a simple one, the head of a compound one."""
+    match node:
+        case ast.If(test=head) | ast.While(test=head) | ast.For(iter=head) | ast.Match(subject=head):
+            return range(node.lineno, (head.end_lineno or node.lineno) + 1)
+        case ast.With(items=[*_, ast.withitem(context_expr=head)]):
+            return range(node.lineno, (head.end_lineno or node.lineno) + 1)
+        case ast.match_case(pattern=pattern, guard=guard):
+            return range(pattern.lineno, ((guard or pattern).end_lineno or pattern.lineno) + 1)
+        case ast.ExceptHandler():
+            return range(node.lineno, node.lineno + 1)
+        case ast.stmt():
+            return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    return None
 
 
 def _put(owner: Any, field: str | None, old: ast.AST, new: ast.AST) -> None:
@@ -191,46 +223,74 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[Any], Any]]]:
 
 
 class Recorder:
-    """A pytest plugin that notes which functions each test runs through, and how long it takes."""
+    """A pytest plugin that notes which lines each test runs through, and how long it takes."""
 
     def __init__(self, files: set[str]) -> None:
         self._files = files
         self.items: dict[str, Any] = {}
-        self.through: dict[Place, set[str]] = defaultdict(set)
+        self.through: dict[Line, set[str]] = defaultdict(set)
         self.seconds: dict[str, float] = {}
-        self.failed: set[str] = set()
 
     def pytest_collection_finish(self, session: Any) -> None:
         self.items = {item.nodeid: item for item in session.items}
+        for item in session.items:
+            _make_short(item.obj)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Any:
-        seen: set[types.CodeType] = set()
+        seen: set[Line] = set()
         wanted = self._files
 
-        def profile(frame: Any, event: str, _: Any) -> None:
-            if event == "call" and frame.f_code.co_filename in wanted:
-                seen.add(frame.f_code)
+        def line(frame: Any, event: str, _: Any) -> Any:
+            if event == "line":
+                seen.add((frame.f_code.co_filename, frame.f_lineno))
+            return line
 
+        def call(frame: Any, *_: Any) -> Any:
+            return line if frame.f_code.co_filename in wanted else None
+
+        forget()
         start = time.perf_counter()
-        sys.setprofile(profile)
+        sys.settrace(call)
         try:
             return (yield)
         finally:
-            sys.setprofile(None)
+            sys.settrace(None)
             self.seconds[item.nodeid] = time.perf_counter() - start
-            for code in seen:
-                self.through[place_of(code)].add(item.nodeid)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        if report.failed:
-            self.failed.add(report.nodeid)
+            for each in seen:
+                self.through[each].add(item.nodeid)
 
 
-def place_of(code: types.CodeType) -> Place:
-    """Return the function of the module's top level or class that a code object belongs to."""
-    # What is defined inside a function (a comprehension, a closure) is a constant of its code.
-    return (code.co_filename, code.co_qualname.split(".<locals>")[0])
+def _make_short(test: Any) -> None:
+    """Have a property test run few examples, always the same, and look for no smaller one that fails."""
+    if not getattr(test, "is_hypothesis_test", False):
+        return
+    from hypothesis import HealthCheck, Phase, settings
+
+    function = getattr(test, "__func__", test)
+    function._hypothesis_internal_use_settings = settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=tuple(HealthCheck),
+    )
+
+
+@functools.cache
+def _caches() -> list[Any]:
+    """Return the functions of envlock that cache."""
+    kind = type(_caches)
+    return [
+        each for each in gc.get_objects() if isinstance(each, kind) and each.__module__.startswith("envlock.")
+    ]
+
+
+def forget() -> None:
+    """Empty envlock's caches: what they hold was computed by the code as it was."""
+    for each in _caches():
+        each.cache_clear()
 
 
 def live_functions(files: set[str]) -> dict[tuple[str, str], list[types.FunctionType]]:
@@ -242,25 +302,38 @@ def live_functions(files: set[str]) -> dict[tuple[str, str], list[types.Function
     return found
 
 
-def dies(code: types.CodeType, functions: list[types.FunctionType], tests: list[Any], seconds: int) -> bool:
+def dies(code: types.CodeType, functions: list[types.FunctionType], tests: list[Any], seconds: float) -> bool:
     """Run the tests in a fork that has the changed code; tell whether one failed or time ran out."""
+
+    def changed() -> bool:
+        for function in functions:
+            function.__code__ = code
+        return all(passes(test) for test in tests)
+
+    return not in_a_fork(changed, seconds)
+
+
+def in_a_fork(question: Callable[[], bool], seconds: float) -> bool:
+    """Answer a question in a child process; no where it raises or takes longer."""
     child = os.fork()
     if child == 0:
         status = 1
         with contextlib.suppress(BaseException):
-            signal.alarm(seconds)
-            for function in functions:
-                function.__code__ = code
-            status = 0 if all(passes(test) for test in tests) else 1
+            gc.disable()
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            silent = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silent, 1)
+            os.dup2(silent, 2)
+            status = 0 if question() else 1
         os._exit(status)
-    _, result = os.waitpid(child, 0)
-    return result != 0
+    return os.waitpid(child, 0)[1] == 0
 
 
 def passes(item: Any) -> bool:
     """Run one collected test."""
     from _pytest.runner import runtestprotocol
 
+    forget()
     reports = runtestprotocol(item, nextitem=None, log=False)
     return not any(report.failed for report in reports)
 
@@ -273,7 +346,10 @@ def main() -> None:
     parser.add_argument("--modules", nargs="+", default=list(MODULES))
     parser.add_argument("--tests", nargs="+", default=list(TESTS))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth mutant only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the survivors and counts here")
+    parser.add_argument(
+        "--others", type=int, default=40, metavar="N", help="tests of other files for one mutant"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the counts and survivors here")
     options = parser.parse_args()
     sys.path.insert(0, str(TOP))
     os.chdir(TOP)
@@ -293,42 +369,88 @@ def main() -> None:
 
 
 def report(options: argparse.Namespace, paths: list[Path], recorder: Recorder) -> None:
-    """Try all mutants; print and write what came of them."""
+    """Try the mutants; print and write what came of them."""
     live = live_functions({str(path) for path in paths})
-    killed: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    survivors: list[dict[str, Any]] = []
-    number = 0
-    for path in paths:
-        for mutant in mutants(path):
-            number += 1
-            if number % options.every:
-                continue
-            file = str(path)
-            functions, code = live[file, mutant.function], mutant.code
-            if code is None or not all(code.co_freevars == each.__code__.co_freevars for each in functions):
-                continue
-            names = recorder.through[file, mutant.function] - recorder.failed
-            tests = [recorder.items[each] for each in sorted(names, key=recorder.seconds.__getitem__)]
-            # Ten times what they took, and a second more.
-            limit = 2 + int(10 * sum(recorder.seconds[each] for each in names))
-            total[mutant.file] += 1
-            with contextlib.redirect_stdout(io.StringIO()):
-                dead = bool(tests) and dies(code, functions, tests, limit)
-            if dead:
-                killed[mutant.file] += 1
-            else:
-                survivors.append({**mutant._asdict(), "tests": len(tests)})
-                survivors[-1].pop("code")
-                print(f"{mutant.file}:{mutant.line}: {mutant.function}: {mutant.what}", flush=True)
-    for file in sorted(total):
-        print(f"{file:40} {killed[file]:5} of {total[file]:5} killed, {killed[file] / total[file]:.0%}")
-    done, all_of_them = sum(killed.values()), sum(total.values())
-    share = done / all_of_them if all_of_them else 0.0
-    print(f"{'all':40} {done:5} of {all_of_them:5} killed, {share:.0%}", flush=True)
-    if options.json:
-        counts = {file: [killed[file], total[file]] for file in sorted(total)}
-        options.json.write_text(json.dumps({"counts": counts, "survivors": survivors}, indent=1))
+    # A test that does not pass again in a fork, with nothing changed, would kill whatever it is given.
+    sound = {name for name, item in recorder.items.items() if in_a_fork(functools.partial(passes, item), 120)}
+    for name in sorted(recorder.items.keys() - sound):
+        print(f"left out, it fails unchanged: {name}", flush=True)
+    gc.collect()
+    gc.freeze()
+    result = Outcome(Counter(), Counter(), [])
+    everything = (mutant for path in paths for mutant in mutants(path))
+    for mutant in itertools.islice(everything, options.every - 1, None, options.every):
+        file = str(TOP / mutant.file)
+        functions, code = live[file, mutant.function], mutant.code
+        if (
+            code is None
+            or not functions
+            or any(code.co_freevars != each.__code__.co_freevars for each in functions)
+        ):
+            continue
+        names = set().union(*(recorder.through[file, line] for line in mutant.lines)) & sound
+        chosen = _chosen(names, mutant.file, recorder.seconds, options.others)
+        # Ten times what they took, and two seconds more.
+        limit = 2 + 10 * sum(recorder.seconds[each] for each in chosen)
+        result.total[mutant.file] += 1
+        if chosen and dies(code, functions, [recorder.items[each] for each in chosen], limit):
+            result.killed[mutant.file] += 1
+        else:
+            result.survivors.append((mutant, len(names)))
+            print(f"{mutant.file}:{mutant.line}: {mutant.function}: {mutant.what} ({len(names)})", flush=True)
+    print("\n".join(result.table()), flush=True)
+    if options.markdown:
+        options.markdown.write_text(result.markdown(options.every), encoding="utf-8")
+
+
+def _chosen(names: set[str], file: str, seconds: dict[str, float], others: int) -> list[str]:
+    """Return the tests to try: the module's own, then the quickest of the rest."""
+    path = Path(file)
+    own = ("/".join(["tests", *path.parts[1:-1], f"test_{path.name}"]), "tests/rules/test_golden.py")
+    first = [name for name in names if name.startswith(own)]
+    rest = sorted(names.difference(first), key=seconds.__getitem__)
+    return sorted(first, key=seconds.__getitem__) + rest[:others]
+
+
+class Outcome(NamedTuple):
+    """How many mutants of a module were tried and killed, and those that lived with how many tests ran through them."""
+
+    killed: Counter[str]
+    total: Counter[str]
+    survivors: list[tuple[Mutant, int]]
+
+    def table(self) -> list[str]:
+        """Return a Markdown table, the worst module first."""
+        killed, total = self.killed, self.total
+        rows = [
+            (file, killed[file], total[file]) for file in sorted(total, key=lambda f: killed[f] / total[f])
+        ]
+        rows.append(("all", killed.total(), total.total()))
+        lines = [f"| {file} | {dead} | {of} | {dead / max(of, 1):.0%} |" for file, dead, of in rows]
+        return ["| module | killed | of | share |", "|---|---:|---:|---:|", *lines]
+
+    def markdown(self, every: int) -> str:
+        """Return the page: what was tried on which day, the table, and the survivors by module and function."""
+        sample = "every mutant" if every == 1 else f"every {every}th mutant"
+        lines = [
+            "# Mutation testing",
+            "",
+            f"Written by `tools/mutate.py` on {datetime.date.today()}: {sample} of the modules below, in the order of",
+            "their code. The number after a survivor says how many tests run the statement it stands in.",
+            "",
+            *self.table(),
+            "",
+            "## Survivors",
+        ]
+        place: tuple[str, str] = ("", "")
+        for mutant, tests in self.survivors:
+            if mutant.file != place[0]:
+                lines += ["", f"### {mutant.file}", ""]
+            if (mutant.file, mutant.function) != place:
+                lines.append(f"- `{mutant.function}`")
+                place = (mutant.file, mutant.function)
+            lines.append(f"    - line {mutant.line}: `` {mutant.what} `` ({tests})")
+        return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
