@@ -30,7 +30,7 @@ import sys
 import time
 import types
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -302,31 +302,71 @@ def live_functions(files: set[str]) -> dict[tuple[str, str], list[types.Function
     return found
 
 
-def dies(code: types.CodeType, functions: list[types.FunctionType], tests: list[Any], seconds: float) -> bool:
-    """Run the tests in a fork that has the changed code; tell whether one failed or time ran out."""
+class Forks:
+    """Runs tests in child processes, and knows which of them pass there when nothing is changed."""
 
-    def changed() -> bool:
+    def __init__(self, items: dict[str, Any], seconds: dict[str, float]) -> None:
+        self._items, self._seconds = items, seconds
+        self._sound: dict[str, bool] = {}
+
+    def kills(self, code: types.CodeType, functions: list[types.FunctionType], names: list[str]) -> bool:
+        """Tell whether one of the tests fails, or takes too long, with the changed code."""
+        names = [name for name in names if self._sound.get(name, True)]
+        while names:
+            at = self._first_failure(names, functions, code)
+            if at is None:
+                return False
+            name = names[at]
+            if name not in self._sound:
+                # A test that does not pass again in a fork would kill whatever it is given.
+                self._sound[name] = self._first_failure([name]) is None
+                if not self._sound[name]:
+                    print(f"left out, it fails unchanged: {name}", flush=True)
+            if self._sound[name]:
+                return True
+            names = names[at + 1 :]
+        return False
+
+    def _first_failure(
+        self,
+        names: list[str],
+        functions: Sequence[types.FunctionType] = (),
+        code: types.CodeType | None = None,
+    ) -> int | None:
+        """Run tests in a fork; return the place of the first that does not pass."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                self._in_the_child(writing, names, functions, code)
+            os._exit(1)
+        os.close(writing)
+        _, status = os.waitpid(child, 0)
+        # One byte is written for each test that passed.
+        passed = len(os.read(reading, len(names) + 1))
+        os.close(reading)
+        return None if status == 0 and passed == len(names) else passed
+
+    def _in_the_child(
+        self,
+        writing: int,
+        names: list[str],
+        functions: Sequence[types.FunctionType],
+        code: types.CodeType | None,
+    ) -> None:
+        gc.disable()
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(silent, 2)
         for function in functions:
-            function.__code__ = code
-        return all(passes(test) for test in tests)
-
-    return not in_a_fork(changed, seconds)
-
-
-def in_a_fork(question: Callable[[], bool], seconds: float) -> bool:
-    """Answer a question in a child process; no where it raises or takes longer."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        with contextlib.suppress(BaseException):
-            gc.disable()
-            signal.setitimer(signal.ITIMER_REAL, seconds)
-            silent = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silent, 1)
-            os.dup2(silent, 2)
-            status = 0 if question() else 1
-        os._exit(status)
-    return os.waitpid(child, 0)[1] == 0
+            function.__code__ = code or function.__code__
+        for name in names:
+            # Ten times what it took, and two seconds more: an endless loop is noticed.
+            signal.setitimer(signal.ITIMER_REAL, 2 + 10 * self._seconds[name])
+            if not passes(self._items[name]):
+                return
+            os.write(writing, b".")
+        os._exit(0)
 
 
 def passes(item: Any) -> bool:
@@ -371,10 +411,7 @@ def main() -> None:
 def report(options: argparse.Namespace, paths: list[Path], recorder: Recorder) -> None:
     """Try the mutants; print and write what came of them."""
     live = live_functions({str(path) for path in paths})
-    # A test that does not pass again in a fork, with nothing changed, would kill whatever it is given.
-    sound = {name for name, item in recorder.items.items() if in_a_fork(functools.partial(passes, item), 120)}
-    for name in sorted(recorder.items.keys() - sound):
-        print(f"left out, it fails unchanged: {name}", flush=True)
+    forks = Forks(recorder.items, recorder.seconds)
     gc.collect()
     gc.freeze()
     result = Outcome(Counter(), Counter(), [])
@@ -388,12 +425,10 @@ def report(options: argparse.Namespace, paths: list[Path], recorder: Recorder) -
             or any(code.co_freevars != each.__code__.co_freevars for each in functions)
         ):
             continue
-        names = set().union(*(recorder.through[file, line] for line in mutant.lines)) & sound
+        names = set().union(*(recorder.through[file, line] for line in mutant.lines))
         chosen = _chosen(names, mutant.file, recorder.seconds, options.others)
-        # Ten times what they took, and two seconds more.
-        limit = 2 + 10 * sum(recorder.seconds[each] for each in chosen)
         result.total[mutant.file] += 1
-        if chosen and dies(code, functions, [recorder.items[each] for each in chosen], limit):
+        if forks.kills(code, functions, chosen):
             result.killed[mutant.file] += 1
         else:
             result.survivors.append((mutant, len(names)))
