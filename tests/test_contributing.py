@@ -112,9 +112,21 @@ def block(page, mark):
     return re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", text, re.DOTALL)[1]
 
 
+def lint(text, path):
+    """Fail where the house's rules for a file at this path do not take the text."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", path, "-"],
+        cwd=TOP, input=text, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_rule_of_its_page_passes_the_page_s_own_test(monkeypatch):
     # As the page says: at the end of the module that it names.
-    module = Path(container.__file__).read_text(encoding="utf-8") + block("write-a-rule.md", "the rule")
+    module = (
+        Path(container.__file__).read_text(encoding="utf-8") + "\n\n" + block("write-a-rule.md", "the rule")
+    )
+    lint(module, "envlock/rules/container.py")
     names = {"__name__": container.__name__}
     exec(compile(module, "write-a-rule.md", "exec"), names)
     added = names["shared_memory_tiny"]
@@ -132,6 +144,7 @@ def test_the_rule_of_its_page_passes_the_page_s_own_test(monkeypatch):
 def test_the_probe_of_its_page_passes_the_page_s_own_test(tmp_path):
     probe = block("write-a-probe.md", "the probe")
     ast.parse(probe, feature_version=(3, 8))
+    lint(probe, "envlock/probe/numa.py")
     (tmp_path / "numa.py").write_text(probe)
     (tmp_path / "test_numa.py").write_text(block("write-a-probe.md", "the test"))
     (tmp_path / "conftest.py").write_text(
