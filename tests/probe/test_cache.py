@@ -1,3 +1,5 @@
+"""Each environment has a cache of its own, the oldest go, and what cannot be read is not remembered."""
+
 import os
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Which gcc, C++ compiler and nvcc a build would use, on small machines and on this one."""
+
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,21 +9,7 @@ import pytest
 from envlock.probe.compiler import read_compiler
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
-
-
-def write(
-    folder: Path, files: "dict[str, str | bytes]", links: "dict[str, str] | None" = None, **environ: str
-) -> FolderRoot:
-    for name, content in files.items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    for name, target in (links or {}).items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(target)
-    return FolderRoot(str(folder), environ)
-
+from tests.probe.support import write
 
 UBUNTU = {
     "/usr/bin/x86_64-linux-gnu-gcc-11": "", "/usr/bin/x86_64-linux-gnu-g++-11": "", "/usr/bin/x86_64-linux-gnu-gcc-9": "",

@@ -1,3 +1,5 @@
+"""What conda-meta says, in real prefixes and damaged ones."""
+
 import hashlib
 import json
 import os

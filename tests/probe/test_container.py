@@ -1,19 +1,13 @@
+"""What contains this process, what an image asks of the driver, and which toolkit the host has."""
+
 from pathlib import Path
 
 import pytest
 
 from envlock.probe.container import find_runtime, read_container, requirement
-from envlock.roots.folder import FolderRoot
+from tests.probe.support import write
 
 ID = "3f4e8c1b2a5d" * 5 + "abcd"
-
-
-def write(folder: Path, files: "dict[str, str]", **environ: str) -> FolderRoot:
-    for name, text in files.items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return FolderRoot(str(folder), environ)
 
 
 @pytest.mark.parametrize(

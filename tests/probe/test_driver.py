@@ -1,3 +1,5 @@
+"""The driver and GPUs as /proc, /sys, the loader and NVML tell them, and what each of them leaves open."""
+
 import json
 import shutil
 import subprocess
@@ -11,9 +13,9 @@ from hypothesis import strategies as st
 
 from envlock.probe.driver import Nvml, ask_nvml, read_driver, read_gpus, read_nvidia
 from envlock.probe.observation import Observation
-from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
 from tests.nvml_double.build import build_libcuda, build_nvml
+from tests.probe.support import write
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="the doubles are compiled with gcc")
 
@@ -287,14 +289,6 @@ def test_a_jetsons_gpu_is_told_by_libcuda(tmp_path: Path) -> None:
     assert seen.facts["gpu"] == [
         {"name": "Orin", "compute_capability": "8.7", "memory_mib": 30623, "count": 1}
     ]
-
-
-def write(folder: Path, files: dict[str, str]) -> FolderRoot:
-    for name, text in files.items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return FolderRoot(str(folder))
 
 
 def link(folder: Path, name: str, target: str) -> None:

@@ -1,3 +1,5 @@
+"""Which variables are recorded, and how secrets in them are masked."""
+
 from pathlib import Path
 
 import pytest

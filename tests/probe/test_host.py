@@ -1,3 +1,5 @@
+"""Kernel, processor, memory and limits of small machines, and of this one beside independent sources."""
+
 import platform
 import shutil
 import sys
@@ -10,6 +12,7 @@ from envlock.probe.observation import Observation
 from envlock.probe.root import UnobservableError
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
+from tests.probe.support import write
 
 # Flags as Linux prints them for an AMD EPYC 7763, an Intel Core i7-3770 and QEMU's qemu64 model.
 EPYC = (
@@ -22,14 +25,6 @@ IVY_BRIDGE = (
     " pclmulqdq ssse3 cx16 sse4_1 sse4_2 popcnt aes xsave avx f16c rdrand lahf_lm"
 )
 QEMU64 = "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 mmx fxsr sse sse2 ht syscall nx lm pni cx16"
-
-
-def write(folder: Path, files: "dict[str, str | bytes]") -> FolderRoot:
-    for name, content in files.items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return FolderRoot(str(folder))
 
 
 def host(seen: Observation) -> "dict[str, object]":

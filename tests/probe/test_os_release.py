@@ -1,3 +1,5 @@
+"""Distributions as their os-release says, and C libraries as their files do."""
+
 import shutil
 import subprocess
 from pathlib import Path
@@ -5,20 +7,12 @@ from pathlib import Path
 import pytest
 
 from envlock.probe.os_release import read_os
-from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
+from tests.probe.support import write
 
 UBUNTU = 'PRETTY_NAME="Ubuntu 22.04.4 LTS"\nNAME="Ubuntu"\nVERSION_ID="22.04"\nID=ubuntu\nID_LIKE=debian\n'
 ALPINE = 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.3\n'
 ELF = b"\x7fELF\x02\x01\x01" + bytes(57)
-
-
-def write(folder: Path, files: "dict[str, str | bytes]") -> FolderRoot:
-    for name, content in files.items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return FolderRoot(str(folder))
 
 
 needs_gcc = pytest.mark.skipif(

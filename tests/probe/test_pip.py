@@ -1,3 +1,5 @@
+"""Distributions as importlib and pip see them: installed, linked, shadowed, damaged."""
+
 import glob
 import json
 import os

@@ -1,3 +1,5 @@
+"""What an interpreter is, told from files, beside what it says itself."""
+
 import json
 import os
 import subprocess

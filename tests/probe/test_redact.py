@@ -1,3 +1,5 @@
+"""What must not reach a manifest does not, in linear time."""
+
 import time
 
 import pytest

@@ -1,3 +1,5 @@
+"""dpkg, apk and rpm: which packages there are, and whose a library is."""
+
 import os
 import shutil
 import subprocess

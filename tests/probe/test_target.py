@@ -1,3 +1,5 @@
+"""Which environment is meant, and where its modules come from, beside a real interpreter."""
+
 import json
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""Which CUDA toolkits there are, their versions, and the active one."""
+
 import json
 from pathlib import Path
 
@@ -5,17 +7,10 @@ import pytest
 
 from envlock.probe.toolkit import read_toolkits
 from envlock.roots.folder import FolderRoot
+from tests.probe.support import write
 
 # As nvcc 12.4 prints it; the text lies in the program, and in bin2c and fatbinary beside it.
 BANNER = b"\0Cuda compilation tools, release 12.4, V12.4.131\nBuild cuda_12.4.r12.4/compiler.34097967_0\0"
-
-
-def write(folder: Path, files: "dict[str, str | bytes]", **environ: str) -> FolderRoot:
-    for name, content in files.items():
-        path = folder / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return FolderRoot(str(folder), environ)
 
 
 def versions(**parts: str) -> str:
