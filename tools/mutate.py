@@ -78,6 +78,9 @@ class Mutant(NamedTuple):
 Line = tuple[str, int]
 """A line of a file."""
 
+STALE = 8
+"""Calls of a function that bring a test no new line, after which its further calls are not watched."""
+
 EXAMPLES = 25
 """Examples that a property test runs."""
 
@@ -241,13 +244,21 @@ class Recorder:
         seen: set[Line] = set()
         wanted = self._files
 
+        stale: Counter[types.CodeType] = Counter()
+
         def line(frame: Any, event: str, _: Any) -> Any:
-            if event == "line":
-                seen.add((frame.f_code.co_filename, frame.f_lineno))
+            place = (frame.f_code.co_filename, frame.f_lineno)
+            if event == "line" and place not in seen:
+                seen.add(place)
+                stale[frame.f_code] = 0
             return line
 
         def call(frame: Any, *_: Any) -> Any:
-            return line if frame.f_code.co_filename in wanted else None
+            code = frame.f_code
+            if code.co_filename not in wanted or stale[code] > STALE:
+                return None
+            stale[code] += 1
+            return line
 
         forget()
         start = time.perf_counter()
@@ -385,6 +396,7 @@ def main() -> None:
     )
     parser.add_argument("--modules", nargs="+", default=list(MODULES))
     parser.add_argument("--tests", nargs="+", default=list(TESTS))
+    parser.add_argument("--keyword", default="", metavar="EXPR", help="take these tests only: pytest's -k")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth mutant only")
     parser.add_argument(
         "--others", type=int, default=40, metavar="N", help="tests of other files for one mutant"
@@ -395,7 +407,18 @@ def main() -> None:
     os.chdir(TOP)
     paths = sorted({path for pattern in options.modules for path in TOP.glob(pattern)})
     recorder = Recorder({str(path) for path in paths})
-    quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "-W", "ignore"]
+    quiet = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "--no-header",
+        "-W",
+        "ignore",
+        "-k",
+        options.keyword,
+    ]
 
     class Then:
         """Goes on inside pytest's own session, where fixtures are alive."""
