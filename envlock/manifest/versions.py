@@ -23,7 +23,7 @@ def version(text: str | None) -> Version | None:
     try:
         return Version(text)
     except InvalidVersion:
-        found = re.match(r"(?:\d+:)?v?(\d+(?:\.\d+)+)(?![A-Za-z])", text, re.ASCII)
+        found = re.match(r"(?:\d+:)?v?(\d+(?:\.\d+)+)(?![A-Za-z]|\.?\d)", text, re.ASCII)
         return Version(found.group(1)) if found else None
 
 

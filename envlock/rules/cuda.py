@@ -218,6 +218,13 @@ class Held(NamedTuple):
     version: str
     address: str
     framework: str | None = None
+    build: str | None = None
+    """What the address holds where that is not the library: the framework's build, which is listed with it."""
+
+    @property
+    def evidence(self) -> Evidence:
+        """Return the fact that says so."""
+        return Evidence(self.address, self.build or self.version)
 
 
 def held(stack: Stack, library: str, matrix: Matrix) -> list[Held]:
@@ -273,7 +280,7 @@ def _listed_for_torch(stack: Stack, library: str, matrix: Matrix) -> list[Held]:
     rows = torch_builds(build, matrix)
     versions = {row.get(library) for row in rows}
     version = next(iter(versions)) if len(versions) == 1 else None
-    return [Held(version, build.facts[0][0], "torch")] if version and build.facts else []
+    return [Held(version, build.facts[0][0], "torch", build.facts[0][1])] if version and build.facts else []
 
 
 def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tuple[str, str, Any] | None:
@@ -308,6 +315,8 @@ def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tupl
 def install(stack: Stack, library: str, have: Held, version: str) -> tuple[Fix, ...]:
     """Offer another version of a library in place of one that is used; () where that takes more than this."""
     trial: dict[str, Any]
+    if have.build is not None:
+        return ()
     if have.address.startswith("package.pip.") or have.address.startswith("package.conda."):
         trial = {f"{have.address}.version": version}
     elif have.address.startswith("package.system."):

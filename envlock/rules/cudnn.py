@@ -175,11 +175,7 @@ def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any],
         message=f"{build.label if build else name} was built with cuDNN {wanted[0]} and loads {have.version}, "
         f"which is {label}",
         evidence=(
-            *(
-                library_evidence(stack, "cudnn", None)
-                if have.address == "library.cudnn"
-                else [Evidence(have.address, have.version)]
-            ),
+            *(library_evidence(stack, "cudnn", None) if have.address == "library.cudnn" else [have.evidence]),
             Evidence(wanted[1], wanted[2]),
             *(Evidence(address, value) for address, value in facts),
         ),
@@ -350,7 +346,7 @@ def cudnn_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
             yield Finding(
                 subject=have.address,
                 message=f"cuDNN {have.version} does not support {device.label}: {bound}",
-                evidence=(Evidence(have.address, have.version), Evidence("gpu", [device.label])),
+                evidence=(have.evidence, Evidence("gpu", [device.label])),
                 fixes=_supporting(stack, have, capability, matrix),
                 # Newer GPUs may still be reached through PTX.
                 severity="error" if older and len(gpus) == 1 else "warning",
@@ -411,7 +407,10 @@ def known_bad(stack: Stack, matrix: Matrix, library: str, label: str) -> Outcome
                 message=f"{label} {have.version} has a known defect: {row['problem']}{when}"
                 + (f"; fixed in {row['fixed_in']}" if "fixed_in" in row else "")
                 + (f"; until then {row['workaround']}" if "workaround" in row else ""),
-                evidence=(Evidence(have.address, have.version), *_conditions(row, stack, matrix)),
+                evidence=(
+                    have.evidence,
+                    *(each for each in _conditions(row, stack, matrix) if each != have.evidence),
+                ),
                 fixes=_sound(stack, have, row, library, matrix),
                 severity="note" if row.get("quiet") else row["severity"],
                 quiet=bool(row.get("quiet")),

@@ -96,7 +96,7 @@ def nccl_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                     *(
                         library_evidence(stack, "nccl", None)
                         if have.address == "library.nccl"
-                        else [Evidence(have.address, have.version)]
+                        else [have.evidence]
                     ),
                     Evidence(wanted[1], wanted[2]),
                 ),
