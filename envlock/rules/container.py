@@ -42,7 +42,8 @@ def image_requirement_unmet(stack: Stack, matrix: Matrix) -> Outcome:
     Fix: a driver that meets the requirement, or an image for an older CUDA. NVIDIA_DISABLE_REQUIRE=1 turns
     only the check off.
 
-    Source: NVIDIA Container Toolkit documentation, NVIDIA_REQUIRE_*; nvidia-container-toolkit issue 152.
+    Source: NVIDIA Container Toolkit documentation, Specialized Configurations with Docker: Constraints;
+    NVIDIA/nvidia-container-toolkit issue 152.
     """
     for address, text in _demands(stack):
         try:
@@ -160,7 +161,8 @@ def container_without_gpu(stack: Stack, matrix: Matrix) -> Outcome:
     Fix: docker run --gpus all (or --runtime=nvidia, --device nvidia.com/gpu=all); with
     NVIDIA_DRIVER_CAPABILITIES=compute,utility. In Kubernetes ask for nvidia.com/gpu.
 
-    Source: NVIDIA Container Toolkit documentation.
+    Source: NVIDIA Container Toolkit documentation, Specialized Configurations with Docker: GPU Enumeration and
+    Driver Capabilities.
     """
     driver, container = stack.driver, stack.manifest.container
     served = any((driver.version, driver.cuda, driver.libcuda))

@@ -351,7 +351,8 @@ def shared_memory_small(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: docker run --shm-size=8g or --ipc=host; in Kubernetes an emptyDir with medium Memory at /dev/shm.
 
-    Source: PyTorch README, Docker image; NCCL documentation, Troubleshooting, shared memory.
+    Source: PyTorch README, Docker image; NVIDIA/nccl docs/userguide/source/troubleshooting/runtime_and_mpi_issues.rst,
+    Shared memory.
     """
     size, container = stack.manifest.host.shm_gib, stack.manifest.container
     if size is None or size >= SMALL_SHM_GIB:
@@ -387,7 +388,8 @@ def memory_lock_small(stack: Stack, matrix: Matrix) -> Outcome:
     Fix: ulimit -l unlimited (limits.conf, or LimitMEMLOCK=infinity of slurmd or containerd); docker run
     --ulimit memlock=-1.
 
-    Source: NCCL documentation, Troubleshooting, InfiniBand and RoCE; getrlimit(2).
+    Source: NVIDIA/nccl docs/userguide/source/troubleshooting/networking_troubleshooting.rst, InfiniBand (memlock);
+    getrlimit(2).
     """
     host = stack.manifest.host
     if host.memlock_kib is None or not 0 <= host.memlock_kib < SMALL_MEMLOCK_KIB:

@@ -64,8 +64,8 @@ def nodes_differ(kinds: Sequence[Kind], matrix: Matrix) -> Iterator[Odd]:
 
     Fix: bring the odd nodes to what the others have, or keep them out of the job (Slurm: --exclude, a feature).
 
-    Source: NCCL, src/init.cc: initTransportsRank refuses ranks of different version; NVIDIA/nccl issue 260: its
-    variables must be exported to all nodes; pytorch issue 72768.
+    Source: NVIDIA/nccl src/init.cc, initTransportsRank (from 2.23.4 on it refuses ranks of different versions);
+    NVIDIA/nccl issue 286: the versions must match; issue 260: its variables must be exported to all nodes.
     """
     for topic in _topics([kind.stack for kind in kinds], matrix):
         odd = _odd(topic, kinds)
