@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -134,13 +135,35 @@ def _joined(odd: Odd, grouping: Grouping) -> Oddity:
     first, cause = consequences[0]
     more = f" (and {len(consequences) - 1} more of it)" if len(consequences) > 1 else ""
     # What is an error by itself needs no consequence to be one.
-    word = ", and so" if cause and finding.severity != "error" else f"; on {fold(names, PARTS_SHOWN)}"
+    if cause and finding.severity != "error":
+        follows = f", and so {_without(_said(finding), first.message)}"
+    else:
+        follows = f"; on {fold(names, PARTS_SHOWN)} {first.message}"
     return Oddity(
         names,
-        msgspec.structs.replace(finding, message=f"{finding.message}{word} {first.message}{more}"),
+        msgspec.structs.replace(finding, message=f"{finding.message}{follows}{more}"),
         tuple(each for each, _ in consequences),
         cause,
     )
+
+
+def _said(finding: Finding) -> str:
+    """Return what a difference says of its one odd value: "driver 550.54.14"."""
+    return finding.message.partition(": ")[2].partition(" (")[0]
+
+
+def _without(said: str, message: str) -> str:
+    """Return what follows from a value without that value, which has been said already.
+
+    "NCCL_IB_DISABLE=1: sockets only" leaves "sockets only", "driver 550.54.14 is too old" leaves "it is too old".
+    """
+    rest = message.removeprefix(said)
+    told = re.match(r"( \([^()]*\))?: (.+)", rest, re.DOTALL)
+    if rest == message or not said:
+        return message
+    if told:
+        return told[2] + (told[1] or "")
+    return f"it{rest}" if re.match(r" [a-z]", rest) else message
 
 
 def _grade(finding: Finding) -> int:

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.cli.support import TOP, run
+from tests.cli.support import TOP, run, run_here
 from tests.fleet.support import ODD, POLICY, SILENT, node, write
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -41,21 +41,22 @@ def golden(name, text):
 
 @pytest.mark.parametrize(("form", "suffix"), [("text", "txt"), ("markdown", "md"), ("prometheus", "prom")])
 def test_diff(bad, form, suffix):
-    done = run("fleet", "diff", bad, "--format", form)
+    done = run_here("fleet", "diff", bad, "--format", form)
     assert (done.returncode, done.stderr) == (1, "")
     golden(f"diff.{suffix}", done.stdout)
 
 
 @pytest.mark.parametrize(("form", "suffix"), [("text", "txt"), ("markdown", "md"), ("prometheus", "prom")])
-def test_verify(bad, lock, form, suffix):
-    done = run("fleet", "verify", "job.lock.toml", bad, "--format", form, cwd=lock.parent)
+def test_verify(bad, lock, form, suffix, monkeypatch):
+    monkeypatch.chdir(lock.parent)
+    done = run_here("fleet", "verify", "job.lock.toml", bad, "--format", form)
     assert (done.returncode, done.stderr) == (1, "")
     golden(f"verify.{suffix}", done.stdout)
 
 
 def test_json_fits_its_schema_and_says_the_same(bad, lock):
     for arguments in (("diff", bad), ("verify", lock, bad)):
-        done = run("fleet", *arguments, "--json")
+        done = run_here("fleet", *arguments, "--json")
         report = json.loads(done.stdout)
         jsonschema.validate(report, SCHEMA)
         assert report["command"] == f"fleet {arguments[0]}" and report["verdict"] == "problem"
@@ -72,23 +73,23 @@ def test_json_fits_its_schema_and_says_the_same(bad, lock):
 
 def test_html_names_every_odd_node(bad, lock, tmp_path):
     for arguments in (("diff", bad), ("verify", lock, bad)):
-        run("fleet", *arguments, "--format", "html", "-o", tmp_path / "page.html")
+        run_here("fleet", *arguments, "--format", "html", "-o", tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
         assert all(f"node{number:03}" in page for number in (5, 6, 9, 17, 23))
         assert 'title="node032"' in page and "node[033-034]" in page
 
 
 def test_a_good_day_is_two_lines_and_exit_code_0(good, lock):
-    done = run("fleet", "diff", good)
+    done = run_here("fleet", "diff", good)
     assert (done.returncode, done.stdout, done.stderr) == (0, "32 nodes, all equal\n", "")
-    done = run("fleet", "verify", lock, good)
+    done = run_here("fleet", "verify", lock, good)
     assert done.returncode == 0 and done.stdout == f"32 nodes, all of which match {lock}\n"
-    page = run("fleet", "diff", good, "--format", "html")
+    page = run_here("fleet", "diff", good, "--format", "html")
     assert page.returncode == 0 and "<td" not in page.stdout
     families = {
         each.name: each
         for each in text_string_to_metric_families(
-            run("fleet", "diff", good, "--format", "prometheus").stdout
+            run_here("fleet", "diff", good, "--format", "prometheus").stdout
         )
     }
     assert families["envlock_finding"].samples == []
@@ -98,7 +99,7 @@ def test_a_good_day_is_two_lines_and_exit_code_0(good, lock):
 
 
 def test_nodes_that_gave_nothing_are_a_problem_even_where_the_others_are_equal(tmp_path):
-    done = run("fleet", "diff", write(tmp_path, 3, failed={"node009": "no route to host"}))
+    done = run_here("fleet", "diff", write(tmp_path, 3, failed={"node009": "no route to host"}))
     assert done.returncode == 1 and done.stdout.startswith("3 nodes, all equal; 1 gave no manifest\n")
     assert "   node009: no route to host\n" in done.stdout
 
@@ -114,15 +115,15 @@ def test_nodes_that_gave_nothing_are_a_problem_even_where_the_others_are_equal(t
 def test_a_fleet_without_any_manifest_is_exit_code_2_and_one_sentence(tmp_path, make, said):
     make(tmp_path)
     for arguments in (("diff", tmp_path), ("verify", TOP / "examples" / "train-h100.toml", tmp_path)):
-        done = run("fleet", *arguments)
+        done = run_here("fleet", *arguments)
         assert done.returncode == 2 and done.stdout == ""
         assert said in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_waiver_of_the_lock_silences_what_it_names_and_no_more(bad, lock):
-    done = run("fleet", "verify", lock, bad)
+    done = run_here("fleet", "verify", lock, bad)
     assert "kernel" not in done.stdout and "[nodes-differ]" in done.stdout
-    diff = run("fleet", "diff", bad)
+    diff = run_here("fleet", "diff", bad)
     assert "kernel 5.15.0-91-generic" in diff.stdout
 
 
@@ -130,7 +131,7 @@ def test_what_is_each_node_s_own_is_no_drift_from_a_lock_that_was_taken_on_one(t
     for number in range(1, 13):
         text = node(number, environ=f'TMPDIR = "/scratch/n{number}"\nNCCL_DEBUG_FILE = "/tmp/{number}.log"\n')
         (tmp_path / f"n{number}.toml").write_text(text, encoding="utf-8")
-    done = run("fleet", "verify", tmp_path / "n1.toml", tmp_path)
+    done = run_here("fleet", "verify", tmp_path / "n1.toml", tmp_path)
     assert done.returncode == 0 and "each node has its own, not compared: environ.TMPDIR" in done.stdout
 
 
@@ -152,7 +153,7 @@ def test_the_file_for_the_collector_is_replaced_in_one_step_and_parses(bad, tmp_
     target = tmp_path / "envlock.prom"
     target.write_text("old\n")
     before = target.stat().st_ino
-    assert run("fleet", "diff", bad, "--format", "prometheus", "-o", target).returncode == 1
+    assert run_here("fleet", "diff", bad, "--format", "prometheus", "-o", target).returncode == 1
     assert target.stat().st_ino != before and [each.name for each in tmp_path.iterdir()] == ["envlock.prom"]
     names = [each.name for each in text_string_to_metric_families(target.read_text())]
     assert names == [
@@ -189,6 +190,6 @@ def test_what_nodes_could_not_see_is_said_once(tmp_path):
             "[host]", '[capture.unobserved]\nlibrary = "no"\ncompiler = "no"\n\n[host]'
         )
         (tmp_path / f"n{number}.toml").write_text(blind if number < 4 else node(number), encoding="utf-8")
-    done = run("fleet", "diff", tmp_path)
+    done = run_here("fleet", "diff", tmp_path)
     assert done.returncode == 0
     assert done.stdout == "5 nodes, all equal\n\nnot seen, and so not compared: compiler, library (n[1-3])\n"
