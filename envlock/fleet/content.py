@@ -38,6 +38,15 @@ _TIME = re.compile(rb"^time[ \t]*=[ \t]*[0-9TtZz:+. -]*(?:#[^\r\n]*)?\r?\n", re.
 LATELY = 4
 """Texts of one table that are compared before it is searched for its end."""
 
+BELOW = b"/{prefix}"
+"""Stands for the node's own python.prefix before paths below it: an environment on a disk of each node's own
+(/local/node17/venv) would make every node another. The prefix itself is compared as what it is, once."""
+
+_PREFIX = re.compile(rb'\n\[python\][ \t]*\r?\n(?:[^\[\n][^\n]*\n)*?prefix = "(/[^"\\\r\n/]+/[^"\\\r\n]+)"')
+"""At least two folders deep, so that it is no system's own (/usr)."""
+
+_AS_IT_IS = frozenset({"schema", "capture", "python"})
+
 _PACKED = 2048
 """Bytes from which a piece is kept compressed."""
 
@@ -55,10 +64,11 @@ class Part(NamedTuple):
     unobserved: Mapping[str, str]
     """Address -> reason, for [capture]."""
 
-    def plain(self) -> dict[str, Any]:
-        """Return the table as a manifest that holds nothing else."""
+    def plain(self, prefix: str = "") -> dict[str, Any]:
+        """Return the table as a manifest that holds nothing else, of a node whose Python has this prefix."""
         packed = self.text.startswith(b"\0")
-        return _parse(self.section, zlib.decompress(self.text[1:]) if packed else self.text, self.form)
+        text = zlib.decompress(self.text[1:]) if packed else self.text
+        return _parse(self.section, text.replace(BELOW, prefix.encode()) if prefix else text, self.form)
 
 
 class Reader:
@@ -84,13 +94,17 @@ class Reader:
         tables = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         if "schema" not in tables:
             raise EnvlockError("no schema")
+        prefix = _json_prefix(tables.get("python"))
         return tuple(
-            self._part(section, bytes(raw), "json") for section, raw in tables.items() if section != "digest"
-        )
+            self._part(
+                section, bytes(raw) if section in _AS_IT_IS else _below(bytes(raw), prefix), "json"
+            )
+            for section, raw in tables.items() if section != "digest"
+        )  # fmt: skip
 
     def _read_toml(self, content: bytes) -> tuple[Part, ...] | None:
         """Cut TOML into its top-level tables, what stands before the first as "schema"; None where that is not certain."""
-        content = b"\n" + content.removeprefix(b"\xef\xbb\xbf")
+        content = _with_paths_below(b"\n" + content.removeprefix(b"\xef\xbb\xbf"))
         parts: list[Part] = []
         done = set()
         section, start = "schema", 0
@@ -130,6 +144,28 @@ class Reader:
         if part is None:
             part = self._seen[key] = _part(section, text, form)
         return part
+
+
+def _with_paths_below(content: bytes) -> bytes:
+    """Return TOML with the paths below the node's Python written as such in the tables after [python]."""
+    found = _PREFIX.search(content)
+    after = content.find(b"\n[", found.end()) if found else -1
+    return content[:after] + _below(content[after:], found[1]) if found and after >= 0 else content
+
+
+def _json_prefix(python: msgspec.Raw | None) -> bytes:
+    found = msgspec.json.decode(python) if python else {}
+    prefix = found.get("prefix") if isinstance(found, dict) else None
+    if not isinstance(prefix, str) or not re.fullmatch(r'/[^"\\/]+/[^"\\]+', prefix):
+        return b""
+    return prefix.encode()
+
+
+def _below(text: bytes, prefix: bytes) -> bytes:
+    if prefix:
+        for after in (b"/", b'"', b":"):
+            text = text.replace(prefix + after, BELOW + after)
+    return text
 
 
 def _end(section: str, content: bytes, start: int) -> tuple[int, str | None]:
@@ -186,7 +222,8 @@ def _part(section: str, text: bytes, form: Form) -> Part:
 def join(parts: tuple[Part, ...]) -> Manifest:
     """Return the manifest that the tables make up."""
     plain: dict[str, Any] = {}
-    for part in parts:
+    ordered = sorted(parts, key=lambda part: part.section != "python")
+    for part in ordered:
         if part.section not in ("lock", "schema"):
-            plain.update(part.plain())
+            plain.update(part.plain(plain.get("python", {}).get("prefix") or ""))
     return msgspec.convert(plain, Manifest)

@@ -3,6 +3,7 @@
 import json
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ from envlock.compare.nodes import compare_nodes
 from envlock.fleet import census
 from envlock.fleet.census import take
 from envlock.fleet.store import Entry, entries
+from envlock.manifest.model import to_plain
+from envlock.manifest.read import loads
 from envlock.matrix.loader import load
 from tests.fleet.support import node, write
 
@@ -203,3 +206,40 @@ def test_the_odd_nodes_may_be_those_of_the_largest_group():
     driver = next(each for each in result.oddities if each.finding.subject == "driver.version")
     assert driver.nodes == ("big0", "big1", "big2", "big3")
     assert driver.finding.message == "big[0-3]: driver 550.54.14 (9 others 580.95.05)"
+
+
+def local(number, folder="/local/node{}/venv", **facts):
+    """Return a node whose environment lies on a disk of its own."""
+    place = folder.format(number)
+    python = f'executable = "{place}/bin/python"\nprefix = "{place}"\n'
+    text = node(number, environ=f'VIRTUAL_ENV = "{place}"\n', **facts).replace("/opt/venv", place)
+    return text.replace('abi = "cp311"\n', f'abi = "cp311"\n{python}')
+
+
+def as_line(text):
+    return msgspec.json.encode(to_plain(loads(text)))
+
+
+@pytest.mark.parametrize("form", ["toml", "json"])
+def test_an_environment_at_each_node_s_own_place_sets_nobody_apart(form):
+    def made(name, text):
+        content = text.encode() if form == "toml" else as_line(text)
+        return Entry(name, place=name, form=form, content=content)
+
+    nodes = [made(f"n{number:02}", local(number)) for number in range(1, 13)]
+    found = take([*nodes, made("n13", local(13, nccl="2.28.9"))])
+    assert [len(kind.members) for kind in found.kinds] == [12, 1]
+    assert set(found.own) == {"python.executable", "python.prefix"}
+    # What stands for all of them is one node as it is.
+    assert found.kinds[0].manifest.library[0].path.startswith("/local/node1/venv/lib/")
+    assert found.kinds[0].manifest.environ["VIRTUAL_ENV"] == "/local/node1/venv"
+    # Elsewhere on one node alone, it is a difference: told once, of the prefix, and of the copy that is used.
+    apart = take([*(made(f"n{n}", local(1)) for n in range(9)), made("odd", local(2))])
+    assert [kind.members for kind in apart.kinds][1] == ["odd"] and apart.own == ()
+
+
+def test_a_library_that_lies_elsewhere_on_one_node_is_still_seen():
+    texts = {f"n{number:02}": local(number) for number in range(1, 13)}
+    texts["n05"] = texts["n05"].replace('path = "/local/node5/venv/lib', 'path = "/usr/local/lib')
+    found = take([entry(*each) for each in texts.items()])
+    assert [kind.members for kind in found.kinds][1:] == [["n05"]]
