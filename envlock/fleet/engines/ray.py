@@ -1,4 +1,4 @@
-"""Live nodes of a Ray cluster: one task pinned to each, which runs the probe in a child of the worker."""
+"""Nodes of a Ray cluster: one task pinned to each live one, which runs the probe in a child of the worker."""
 
 from __future__ import annotations
 
@@ -15,56 +15,83 @@ from envlock.fleet.engines import OUTPUT_LIMIT, Answer, Asked, Request
 _GRACE = 10.0
 """Seconds beyond a node's time limit in which its worker may tell that it ran out of it."""
 
+_LEFT = (1, 3, 4)
+"""Ends that were meant: EXPECTED_TERMINATION, AUTOSCALER_DRAIN_PREEMPTED and _IDLE (Ray, src/ray/protobuf/common.proto)."""
+
 
 def ask(request: Request, asked: Asked, address: str) -> Iterator[Answer]:
-    """Ask every node that the cluster calls alive; raises EnvlockError where the cluster cannot be reached.
+    """Ask every node that the cluster calls alive; one that it lost is an answer with Ray's reason.
 
-    The environment meant is the workers' own, unless --python or --prefix name another.
+    The environment meant is the workers' own, unless --python or --prefix name another. Raises EnvlockError where the
+    cluster cannot be reached.
     """
     ray = _connect(address)
     try:
-        identities = node_names(ray.nodes())
-        yield from _answers(ray, request, identities, asked(list(identities)))
+        nodes = named(ray.nodes())
+        left = asked(list(nodes))
+        yield from (Answer(name, failed=_death(nodes[name])) for name in left if not nodes[name]["Alive"])
+        identities = {name: nodes[name]["NodeID"] for name in left if nodes[name]["Alive"]}
+        yield from _answers(ray, request, identities)
     finally:
         ray.shutdown()
 
 
 def _connect(address: str) -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise EnvlockError(
-            "--ray needs Ray beside envlock, in the cluster's version: pip install ray"
-        ) from None
     host, colon, port = address.rpartition(":")
     try:
         if colon and port.isdigit() and "/" not in host:
             # Ray itself tries for minutes, and says so on standard error.
             socket.create_connection((host, int(port)), timeout=10).close()
+        import ray
+
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ImportError:
+        raise EnvlockError(
+            "--ray needs Ray beside envlock, in the cluster's version: pip install ray"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError, OverflowError, OSError) as error:
         reason = getattr(error, "strerror", None) or _first_line(error)
         raise EnvlockError(f"cannot reach Ray at {address}: {reason}") from None
     return ray
 
 
-def node_names(nodes: list[dict[str, Any]]) -> dict[str, str]:
-    """Map the names of live nodes to their ids: the host name, with the id's first digits where it is not the only one."""
-    alive = [node for node in nodes if node.get("Alive")]
-    hosts = collections.Counter(node["NodeManagerHostname"] for node in alive)
-    names = {}
-    for node in alive:
-        host, identity = node["NodeManagerHostname"], node["NodeID"]
-        names[host if hosts[host] == 1 else f"{host}-{identity[:8]}"] = identity
-    return names
+def named(nodes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name the nodes that should be there: the host name, with the id's first digits where it is not the only one.
+
+    Ray remembers nodes that ended, also those that somebody stopped or the autoscaler took, and those that came back
+    under another id: none of these is missed.
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    back = {_machine(node) for node in alive}
+    lost = {
+        _machine(node): node  # of one that died more than once the last
+        for node in nodes
+        if not node["Alive"] and node.get("DeathReason") not in _LEFT and _machine(node) not in back
+    }
+    told = [*alive, *lost.values()]
+    hosts = collections.Counter(node["NodeManagerHostname"] for node in told)
+    return {_name(node, unique=hosts[node["NodeManagerHostname"]] == 1): node for node in told}
 
 
-def _answers(ray: Any, request: Request, identities: dict[str, str], nodes: Any) -> Iterator[Answer]:
+def _machine(node: dict[str, Any]) -> tuple[str, str]:
+    return node["NodeManagerHostname"], node.get("NodeName", "")
+
+
+def _name(node: dict[str, Any], *, unique: bool) -> str:
+    host: str = node["NodeManagerHostname"]
+    return host if unique else f"{host}-{node['NodeID'][:8]}"
+
+
+def _death(node: dict[str, Any]) -> str:
+    return f"dead: {node.get('DeathReasonMessage') or 'Ray does not say why'}"
+
+
+def _answers(ray: Any, request: Request, identities: dict[str, str]) -> Iterator[Answer]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(_task())
     script = ray.put(request.script)
-    left = collections.deque(nodes)
+    left = collections.deque(identities)
     running: dict[Any, tuple[str, float]] = {}
     while left or running:
         while left and len(running) < request.parallel:
