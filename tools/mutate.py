@@ -25,6 +25,7 @@ import functools
 import gc
 import itertools
 import os
+import random
 import signal
 import sys
 import time
@@ -85,13 +86,21 @@ EXAMPLES = 25
 """Examples that a property test runs."""
 
 
-def mutants(path: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a module's functions; text of docstrings and annotations stays."""
+def mutants(paths: Sequence[Path], every: int) -> Iterator[Mutant]:
+    """Yield every Nth mutant of the modules' functions; text of docstrings and annotations stays."""
+    number = itertools.count(1)
+    for path in paths:
+        yield from _mutants(path, number, every)
+
+
+def _mutants(path: Path, number: Iterator[int], every: int) -> Iterator[Mutant]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     name = str(path.relative_to(TOP))
     for function, qualified, alone in _functions(tree, "", ()):
         for node, owner, field, lines in _nodes(function):
             for what, change in _changes(node):
+                if next(number) % every:
+                    continue
                 new = ast.fix_missing_locations(change(copy.deepcopy(node)))
                 _put(owner, field, node, new)
                 code = _code(alone, str(path), qualified)
@@ -396,6 +405,7 @@ def main() -> None:
     )
     parser.add_argument("--modules", nargs="+", default=list(MODULES))
     parser.add_argument("--tests", nargs="+", default=list(TESTS))
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop trying mutants after this time")
     parser.add_argument("--keyword", default="", metavar="EXPR", help="take these tests only: pytest's -k")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth mutant only")
     parser.add_argument(
@@ -438,8 +448,13 @@ def report(options: argparse.Namespace, paths: list[Path], recorder: Recorder) -
     gc.collect()
     gc.freeze()
     result = Outcome(Counter(), Counter(), [])
-    everything = (mutant for path in paths for mutant in mutants(path))
-    for mutant in itertools.islice(everything, options.every - 1, None, options.every):
+    sample = list(mutants(paths, options.every))
+    # In an order of chance, always the same: where time ends it, what was tried is still spread over all modules.
+    random.Random(0).shuffle(sample)
+    end = time.monotonic() + 60 * options.minutes
+    for mutant in sample:
+        if time.monotonic() > end:
+            break
         file = str(TOP / mutant.file)
         functions, code = live[file, mutant.function], mutant.code
         if (
@@ -458,7 +473,7 @@ def report(options: argparse.Namespace, paths: list[Path], recorder: Recorder) -
             print(f"{mutant.file}:{mutant.line}: {mutant.function}: {mutant.what} ({len(names)})", flush=True)
     print("\n".join(result.table()), flush=True)
     if options.markdown:
-        options.markdown.write_text(result.markdown(options.every), encoding="utf-8")
+        options.markdown.write_text(result.markdown(options.every, len(sample)), encoding="utf-8")
 
 
 def _chosen(names: set[str], file: str, seconds: dict[str, float], others: int) -> list[str]:
@@ -487,21 +502,23 @@ class Outcome(NamedTuple):
         lines = [f"| {file} | {dead} | {of} | {dead / max(of, 1):.0%} |" for file, dead, of in rows]
         return ["| module | killed | of | share |", "|---|---:|---:|---:|", *lines]
 
-    def markdown(self, every: int) -> str:
+    def markdown(self, every: int, sample: int) -> str:
         """Return the page: what was tried on which day, the table, and the survivors by module and function."""
-        sample = "every mutant" if every == 1 else f"every {every}th mutant"
+        taken = "every mutant" if every == 1 else f"every {every}th mutant in the order of the code"
+        if self.total.total() < sample:
+            taken = f"{self.total.total()} drawn by chance (the seed is fixed) from {taken}"
         lines = [
             "# Mutation testing",
             "",
-            f"Written by `tools/mutate.py` on {datetime.date.today()}: {sample} of the modules below, in the order of",
-            "their code. The number after a survivor says how many tests run the statement it stands in.",
+            f"Written by `tools/mutate.py` on {datetime.date.today()}; tried: {taken}.",
+            "The number after a survivor says how many tests run the statement it stands in.",
             "",
             *self.table(),
             "",
             "## Survivors",
         ]
         place: tuple[str, str] = ("", "")
-        for mutant, tests in self.survivors:
+        for mutant, tests in sorted(self.survivors, key=lambda each: each[0][:4]):
             if mutant.file != place[0]:
                 lines += ["", f"### {mutant.file}", ""]
             if (mutant.file, mutant.function) != place:
