@@ -334,12 +334,14 @@ def cudnn_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
             if capability is None or not rows:
                 continue
             if all("capability_min" in row and capability < series(row["capability_min"]) for row in rows):
-                bound = f"its oldest GPU is {rows[0]['capability_min']}"
+                oldest = min((row["capability_min"] for row in rows), key=series)
+                bound = f"its oldest GPU is {oldest}"
             elif all(
                 "capability_max_major" in row and capability[0] > int(row["capability_max_major"])
                 for row in rows
             ):
-                bound = f"its newest GPUs are {rows[0]['capability_max_major']}.x"
+                newest = max(int(row["capability_max_major"]) for row in rows)
+                bound = f"its newest GPUs are {newest}.x"
             else:
                 continue
             older = "oldest" in bound
