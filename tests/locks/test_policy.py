@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from envlock.locks.policy import PolicyError, verify
+from envlock.locks.policy import PolicyError, allowance, expired, verify
 from envlock.manifest.read import loads
 from envlock.matrix.loader import load
 
@@ -158,3 +158,48 @@ def test_a_pasted_report_is_not_blamed_for_what_it_does_not_say():
         'schema = "envlock/1"\n[capture]\nsource = "import"\n[package.pip]\nnumpy = { version = "2.3.5" }\n'
     )
     assert verify(paste, manifest(), MATRIX, today=DAY).drift == ()
+
+
+def test_an_expired_waiver_is_told_with_its_day_and_reason():
+    (late,) = expired(manifest(lock=WAIVER).lock, datetime.date(2026, 12, 2))
+    assert (late.rule, late.severity, late.layer, late.subject) == (
+        "waiver-expired", "error", "lock", "lock.waiver",
+    )  # fmt: skip
+    assert late.message == "the waiver for driver-too-old-for-cuda ended on 2026-12-01: to be upgraded"
+    assert [(each.address, each.value) for each in late.evidence] == [
+        ("lock.waiver", "driver-too-old-for-cuda")
+    ]
+    assert list(expired(manifest(lock=WAIVER).lock, datetime.date(2026, 12, 1))) == []
+
+
+@pytest.mark.parametrize(("address", "held"), [("driver", True), ("driver.version", True), ("gpu", False)])
+def test_a_waiver_for_an_address_silences_what_lies_there(address, held):
+    lock = torch("570.133.20", f'{WAIVER}\naddress = "{address}"')
+    findings = verify(lock, torch("470.256.02"), MATRIX, today=DAY).findings
+    assert (findings == ()) is held
+
+
+def test_what_was_not_seen_is_told_by_its_side():
+    unseen = '[capture.unobserved]\ngpu = "no driver"\ndriver = "none here"'
+    result = verify(manifest(), manifest(unobserved=unseen), MATRIX, today=DAY)
+    assert [(each.address, each.reason, each.side) for each in result.unobserved] == [
+        ("driver", "none here", "now"),
+        ("gpu", "no driver", "now"),
+    ]
+    assert (result.verdict, result.problems) == ("fine", False)
+
+
+def test_what_a_paste_lacks_or_has_besides_is_no_drift_and_what_it_says_is():
+    paste = 'schema = "envlock/1"\n[capture]\nsource = "import"\n[package.pip]\nnumpy = { version = "%s" }\n'
+    now = verify(manifest(), loads(paste % "2.3.5"), MATRIX, today=DAY)
+    assert now.drift == ()
+    moved = verify(manifest(), loads(paste % "2.3.6"), MATRIX, today=DAY)
+    assert "package.pip.numpy" in [change.address for change in moved.drift]
+
+
+def test_a_level_holds_for_facts_of_the_machine_too():
+    lock = '[lock.allow]\n"host.kernel" = "minor"'
+    assert drift(lock, kernel="6.11.0") == []
+    assert drift(lock, kernel="7.0.0") == ["host.kernel"]
+    assert allowance(manifest(lock=lock).lock, "host.kernel") == "minor"
+    assert allowance(manifest(lock=lock).lock, "driver.version") is None

@@ -79,3 +79,60 @@ def test_covers():
     assert covers("package.pip.nvidia-*", "package.pip.nvidia-nccl-cu12.version")
     assert not covers("driver.version", "driver")
     assert not covers("package.pip.num", "package.pip.numpy")
+
+
+def test_facts_of_every_section_hold_their_plain_values():
+    text = 'schema = "envlock/1"\n'
+    expected = {}
+    for section, key, value in (
+        ("host", "kernel", "6.8.0"),
+        ("driver", "cuda", "12.4"),
+        ("container", "runtime", "docker"),
+        ("os", "id", "debian"),
+        ("python", "version", "3.12.3"),
+        ("compiler", "gcc", "12.2.0"),
+        ("framework.torch", "cuda", "12.4"),
+        ("environ", "CUDA_HOME", "/usr/local/cuda"),
+    ):
+        text += f'[{section}]\n{key} = "{value}"\n'
+        expected[f"{section}.{key}"] = value
+    text += '[[toolkit]]\nversion = "12.4"\n[package.system]\nlibnccl2 = "2.27.3-1"\n'
+    found = facts(loads(text))
+    assert found.pop("toolkit")[0]["version"] == "12.4"
+    assert found == {**expected, "package.system.libnccl2": "2.27.3-1"}
+
+
+def test_addresses_of_names_with_dots():
+    conda = (
+        'schema = "envlock/1"\n[package.conda]\n"a.version" = { version = "1" }\n"a" = { version = "2" }\n'
+    )
+    manifest = loads(conda)
+    assert get(manifest, "package.conda.a.version") == {"version": "1"}  # the longest name that exists wins
+    assert get(manifest, "package.conda.a.build") is None
+    assert get(manifest, "package.conda") == {"a.version": {"version": "1"}, "a": {"version": "2"}}
+    dotted = loads(
+        'schema = "envlock/1"\n[framework."jax.x"]\nversion = "1"\nneeds = { libc = "glibc 2.28" }\n'
+    )
+    assert get(dotted, "framework.jax.x.version") == "1"
+    assert get(dotted, "framework.jax.x.needs.libc") == "glibc 2.28"
+    assert get(dotted, "framework.jax.x") == {"version": "1", "needs": {"libc": "glibc 2.28"}}
+    assert get(dotted, "requires.a.b") is None
+    assert get(dotted, "library") is None
+
+
+def test_replace_leaves_the_manifest_and_the_other_copies_alone():
+    changed = replace(
+        MANIFEST, {"library.cudnn": [{"name": "cudnn", "version": "9.5"}], "requires.a.b": ["c"]}
+    )
+    assert [copy.version for copy in changed.library] == ["9.5"]
+    assert changed.requires == {"a.b": ("c",)}
+    assert [copy.version for copy in MANIFEST.library] == ["9.1.0", "8.9.7"]
+    nccl = replace(MANIFEST, {"library.nccl": [{"name": "nccl"}]})
+    assert [copy.name for copy in nccl.library] == ["cudnn", "cudnn", "nccl"]
+
+
+def test_a_pattern_covers_what_lies_below_its_matches():
+    assert covers("package.*.torch", "package.pip.torch.version")
+    assert covers("*.version", "driver.version")
+    assert not covers("package.*.torch", "package.pip.torchvision")
+    assert not covers("driver", "drivers.version")
