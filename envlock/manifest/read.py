@@ -119,8 +119,8 @@ def _refuse_deep_keys(text: str, name: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text with control characters replaced, fit for a terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\ufffd", text)
+    """Return text with control characters, line and direction marks replaced: one line, fit for a terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", "\ufffd", text)
 
 
 def _explain(plain: dict[str, Any], text: str, name: str, error: msgspec.ValidationError) -> NoReturn:

@@ -54,8 +54,8 @@ def _annotation(problem: Problem, source: Source | None) -> str:
 
 
 def _data(text: str) -> str:
-    """Escape a command's message, as GitHub's own toolkit does."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """Escape a command's message, as GitHub's own toolkit does; what a terminal would obey is replaced."""
+    return safe(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
 
 
 def _property(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from envlock.manifest.model import Manifest
 
 SCHEMA = "envlock-report/1"
+
+_UNSAFE = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What JSON lets stand raw in a text and a terminal may obey; C0 it escapes itself."""
 
 
 class ReportedFix(msgspec.Struct, frozen=True):
@@ -246,5 +250,6 @@ def reported(finding: Finding, side: str = "") -> ReportedFinding:
 
 
 def encode(report: Report) -> str:
-    """Return the report as indented JSON with a line end; control characters are escaped by JSON itself."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    """Return the report as indented JSON with a line end, control and direction characters escaped."""
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n"

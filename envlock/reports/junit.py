@@ -17,8 +17,10 @@ from envlock.reports.style import safe
 if TYPE_CHECKING:
     from envlock.reports.story import Story
 
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 (section 2.2) holds in no form, not even as a reference."""
+_ILLEGAL = re.compile(
+    "[^\t\n\x20-\x7e\xa0-\u200d\u2010-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""What XML 1.0 (section 2.2) holds in no form, not even as a reference; and what a terminal may obey."""
 
 
 class Case(NamedTuple):

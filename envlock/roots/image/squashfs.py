@@ -195,7 +195,7 @@ def _chain(head: bytes, stream: Stream) -> Iterator[bytes]:
 def _name(text: bytes) -> tuple[str, bytes]:
     """Split an escaped name from what follows it."""
     match = _matched(_NAME, text)
-    name = re.sub(rb"\\(.)", rb"\1", match[1] or match[2], flags=re.DOTALL)
+    name = re.sub(rb"\\(.)", rb"\1", match[2] if match[1] is None else match[1], flags=re.DOTALL)
     return name.decode("utf-8", "surrogateescape"), text[match.end() :]
 
 
