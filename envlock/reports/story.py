@@ -240,7 +240,11 @@ def of_check(result: Result, manifest: Manifest, name: str, *, everything: bool 
 def _check_lead(result: Result, left_out: int) -> str:
     errors = sum(finding.severity == "error" for finding in result.findings)
     counted = count_findings(finding for finding in result.findings if not finding.quiet)
-    rare = f" {left_out} known defects of rare uses are left out." if left_out else ""
+    rare = (
+        f" {left_out} known defect{'s' if left_out != 1 else ''} of rare uses {'are' if left_out != 1 else 'is'} left out."
+        if left_out
+        else ""
+    )
     if errors:
         return f"No: {counted}.{rare}"
     if counted:

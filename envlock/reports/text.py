@@ -75,7 +75,9 @@ def _summary(result: Result, style: Style) -> str:
         counts[finding.severity or "error"] += not finding.quiet
     said = [f"{count} {severity}{'s' if count != 1 else ''}" for severity, count in counts.items() if count]
     quiet = sum(finding.quiet for finding in result.findings)
-    rare = f"; {quiet} known defects of rare uses (--all shows them)" if quiet else ""
+    rare = (
+        f"; {quiet} known defect{'s' if quiet != 1 else ''} of rare uses (--all shows them)" if quiet else ""
+    )
     if said:
         return ", ".join(said) + rare
     if result.unknown:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from envlock.errors import EnvlockError
-from envlock.manifest.address import replace
+from envlock.manifest.address import get, replace
 from envlock.manifest.model import Manifest
-from envlock.rules.model import LAYERS, SEVERITIES, Finding, Fix, Result, Severity, Unknown
+from envlock.rules.model import LAYERS, SEVERITIES, Evidence, Finding, Fix, Result, Severity, Unknown
 from envlock.rules.stack import Stack
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _run(manifest: Manifest, matrix: Matrix) -> tuple[list[Finding], list[Unknow
             if isinstance(outcome, Unknown):
                 unknown.append(msgspec.structs.replace(outcome, rule=each.name))
             else:
-                findings.append(_named(outcome, each))
+                findings.append(_with_what_is_there(_named(outcome, each), manifest))
     findings.sort(key=_order)
     return findings, unknown
 
@@ -165,6 +165,21 @@ def _named(finding: Finding, by: Rule | FleetRule) -> Finding:
     """Fill in what the rule's registration knows; a finding may state a severity of its own."""
     severity = finding.severity or by.severity
     return msgspec.structs.replace(finding, rule=by.name, severity=severity, layer=finding.layer or by.layer)
+
+
+def _with_what_is_there(finding: Finding, manifest: Manifest) -> Finding:
+    """Have evidence hold the package itself where a rule gave no version: one of unknown version is not absent."""
+    if not any(_lacks_version(each) for each in finding.evidence):
+        return finding
+    evidence = [
+        Evidence(each.address, get(manifest, each.address)) if _lacks_version(each) else each
+        for each in finding.evidence
+    ]
+    return msgspec.structs.replace(finding, evidence=tuple(evidence))
+
+
+def _lacks_version(evidence: Evidence) -> bool:
+    return evidence.value is None and evidence.address.startswith("package.")
 
 
 def _order(finding: Finding) -> tuple[int, int, int, str]:
