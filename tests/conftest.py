@@ -12,8 +12,8 @@ def cpu_torch(tmp_path_factory):
     """A virtual environment with the CPU wheel of torch and numpy; nothing may be installed into it."""
     prefix = virtualenv(tmp_path_factory.mktemp("cpu-torch") / "venv")
     try:
-        # What is imported is compiled then; all of it would take longer than the tests.
-        pip(prefix, "install", "-q", "--no-compile", "torch==2.13.0", "numpy")
+        # Compiled: where PYTHONDONTWRITEBYTECODE is set, every rank of every job would compile torch anew.
+        pip(prefix, "install", "-q", "torch==2.13.0", "numpy")
     except subprocess.CalledProcessError:
         pytest.skip("torch 2.13.0 cannot be installed here")
     return prefix
