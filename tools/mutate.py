@@ -381,8 +381,10 @@ class Forks:
         for function in functions:
             function.__code__ = code or function.__code__
         for name in names:
-            # Ten times what it took, and two seconds more: an endless loop is noticed.
-            signal.setitimer(signal.ITIMER_REAL, 2 + 10 * self._seconds[name])
+            # An endless loop is noticed by its processor time, so that a busy machine kills nothing; one that
+            # waits for ever, by the clock.
+            signal.setitimer(signal.ITIMER_PROF, 2 + 10 * self._seconds[name])
+            signal.setitimer(signal.ITIMER_REAL, 60 + 10 * self._seconds[name])
             if not passes(self._items[name]):
                 return
             os.write(writing, b".")
@@ -433,7 +435,8 @@ def main() -> None:
     class Then:
         """Goes on inside pytest's own session, where fixtures are alive."""
 
-        @pytest.hookimpl(trylast=True)
+        # Before pytest itself takes the temporary folders away.
+        @pytest.hookimpl(tryfirst=True)
         def pytest_sessionfinish(self, session: Any) -> None:
             del session
             report(options, paths, recorder)
