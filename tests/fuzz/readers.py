@@ -246,11 +246,8 @@ def elf_file(data):
         return
     for read in (
         elf.read_sections,
-        lambda file, head: elf.read_note(file, head, ".note.cuda.fwd_compatibility"),
         elf.read_needed_versions,
         lambda file, head: elf.newest_version(elf.read_defined_versions(file, head), "GLIBCXX_"),
-        lambda file, head: elf.defines_symbol(file, head, "cudnnGetVersion"),
-        lambda file, head: list(elf.read_undefined_symbols(file, head, 1000)),
         fatbin.read_gpu_code,
     ):
         try:
