@@ -1,5 +1,6 @@
 """What several test modules share because it is dear to make."""
 
+import signal
 import subprocess
 
 import pytest
@@ -17,3 +18,9 @@ def cpu_torch(tmp_path_factory):
     except subprocess.CalledProcessError:
         pytest.skip("torch 2.13.0 cannot be installed here")
     return prefix
+
+
+def pytest_sessionstart():
+    """Heed Ctrl-C: a job in the background ignores it, and so would every command that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
