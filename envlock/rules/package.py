@@ -687,7 +687,10 @@ def _platform_breakage(row: Any, stack: Stack) -> Outcome:
     possible = victim.holds is None
     severity = row.get("severity", "error")
     label = f"{victim.name} {victim.version}" if victim.version else f"{victim.name}{row['affected']}"
-    where = ", ".join(f"{each.address.rpartition('.')[0]} {each.value}" for each in evidence)
+    where = ", ".join(
+        f"{'OpenSSL' if each.address == 'python.openssl' else each.address.rpartition('.')[0]} {each.value}"
+        for each in evidence
+    )
     yield Finding(
         subject=victim.address,
         message=f"{label} does not work here ({where}): {row['error']}",
