@@ -34,7 +34,7 @@ from envlock.reports import markdown, story, text
 from envlock.reports.style import Style
 from envlock.roots.image import Limits, open_image
 from envlock.roots.image.layers import Budget, Kept
-from envlock.roots.image.squashfs import _fill, partition
+from envlock.roots.image.squashfs import partition, read_listing
 from envlock.roots.image.stream import Blob, Stream
 from envlock.roots.image.tree import Layer
 from tests.fuzz.root import MemoryRoot
@@ -387,7 +387,7 @@ def sif(data):
 def squashfs_listing(data):
     """What unsquashfs prints of an image, whose names are the image's."""
     budget = Budget(_SMALL)
-    _fill(Stream([data]), Layer(0, budget.entries), Kept(None, None, budget), lambda *_: False, False)
+    read_listing(Stream([data]), Layer(0, budget.entries), Kept(None, None, budget), lambda *_: False, False)
 
 
 READERS = {

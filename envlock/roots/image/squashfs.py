@@ -76,7 +76,7 @@ def read_squashfs(
     with _unsquashed(program, path, offset) as pieces:
         ahead = Ahead(_counted(pieces, budget))
         try:
-            _fill(Stream(ahead), layer, kept, keep, whole)
+            read_listing(Stream(ahead), layer, kept, keep, whole)
         finally:
             ahead.close()
     kept.finish()
@@ -159,7 +159,8 @@ class _Lines:
         return bytes(self._held[len(_START) + 2 :])
 
 
-def _fill(stream: Stream, layer: Layer, kept: Kept, keep: Wanted, whole: bool) -> None:
+def read_listing(stream: Stream, layer: Layer, kept: Kept, keep: Wanted, whole: bool) -> None:
+    """Fill a layer from what unsquashfs prints: the files' names, then their contents; raises ImageError."""
     lines = _Lines(stream)
     contents: list[_Content] = []
     for line in lines:
