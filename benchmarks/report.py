@@ -233,7 +233,9 @@ PARTS: dict[str, tuple[str, Callable[[argparse.Namespace], str]]] = {
     ),
     "image": (
         "An image beside plain decompression and syft",
-        lambda options: printed("image.py", options.image, "--runs", "3", "--syft", options.syft),
+        lambda options: printed(
+            "image.py", options.image, "--runs", str(min(options.runs, 3)), "--syft", options.syft
+        ),
     ),
     "agreement": (
         "Agreement with independent sources",
