@@ -400,8 +400,10 @@ def memory_lock_small(stack: Stack, matrix: Matrix) -> Outcome:
         for name in ("NCCL_IB_HCA", "NCCL_NET_GDR_LEVEL", "UCX_NET_DEVICES")
         if stack.environ.get(name) and stack.environ.get("NCCL_IB_DISABLE") != "1"
     ]
+    # rdma-core is a library that Open MPI brings to any machine: by itself it says nothing of an adapter.
+    drivers = host.rdma if stack.partial or not (host.rdma or "").startswith("rdma-core") else None
     # Every machine has a small limit; a pasted report that states it says that it mattered.
-    if not (host.rdma or adapters or asked or stack.partial):
+    if not (drivers or adapters or asked or stack.partial):
         return
     why = host.rdma or ", ".join(adapters or asked)
     yield Finding(

@@ -118,6 +118,13 @@ def test_locked_memory_matters_where_rdma_is():
     assert found("memory-lock-small", text.format(8192, "eth0")) == []
 
 
+def test_rdma_core_alone_is_no_adapter() -> None:
+    stack = '[host]\nmemlock_kib = 8192\nrdma = "{}"\ninterfaces = ["{}"]\n'
+    assert not found("memory-lock-small", stack.format("rdma-core 44.0", "eth0"))
+    assert found("memory-lock-small", stack.format("rdma-core 44.0", "ib0"))
+    assert found("memory-lock-small", stack.format("MLNX_OFED 24.10", "eth0"))
+
+
 def test_a_paste_that_states_a_small_memory_lock_does_so_for_a_reason() -> None:
     stack = "[host]\nmemlock_kib = {}\n"
     assert found("memory-lock-small", stack.format(64), "import")
