@@ -160,6 +160,20 @@ def tool(name):
     return found
 
 
+def walk(root, path, depth):
+    """Look at everything below a folder of a root, as a probe might; files that cannot be read are no failure."""
+    for entry in root.scan(path)[:200]:
+        inside = f"{path.rstrip('/')}/{entry.name}"
+        root.realpath(inside)
+        try:
+            root.stat(inside)
+            root.read(inside, limit=1 << 20)
+        except OSError:
+            pass
+        if entry.is_dir and depth < 4:
+            walk(root, inside, depth + 1)
+
+
 class Buildah:
     """buildah with a store of its own: no daemon, no namespace, no network."""
 

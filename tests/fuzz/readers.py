@@ -38,6 +38,7 @@ from envlock.roots.image.squashfs import partition, read_listing
 from envlock.roots.image.stream import Blob, Stream
 from envlock.roots.image.tree import Layer
 from tests.fuzz.root import MemoryRoot
+from tests.image_support import walk
 
 SITE = "/venv/lib/python3.11/site-packages"
 ENVIRONMENT = target.Target(
@@ -337,7 +338,7 @@ _SMALL = Limits(unpacked=64 << 20, ratio_floor=4 << 20, entries=20_000, kept=4 <
 @refuses(EnvlockError)
 def image(data):
     with open_image(io.BytesIO(data), limits=_SMALL) as root:
-        _walk(root, "/", 0)
+        walk(root, "/", 0)
 
 
 def layer(data):
@@ -362,19 +363,6 @@ def layer(data):
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     image(archive.getvalue())
-
-
-def _walk(root, path, depth):
-    for entry in root.scan(path)[:200]:
-        inside = f"{path.rstrip('/')}/{entry.name}"
-        root.realpath(inside)
-        try:
-            root.stat(inside)
-            root.read(inside, limit=1 << 20)
-        except OSError:
-            pass
-        if entry.is_dir and depth < 4:
-            _walk(root, inside, depth + 1)
 
 
 @refuses(EnvlockError)

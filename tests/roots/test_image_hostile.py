@@ -31,6 +31,7 @@ from tests.image_support import (
     member,
     pack,
     sha256,
+    walk,
 )
 
 BASE = layer(folder("etc"), file("etc/os-release", "ID=debian\n"), file("lib/libc.so.6", os.urandom(3000)))
@@ -372,19 +373,6 @@ def fuzz(content):
     except EnvlockError as error:
         assert str(error).startswith("cannot read image ")
     assert time.perf_counter() - start < 2
-
-
-def walk(root, path, depth):
-    for entry in root.scan(path):
-        inside = f"{path}/{entry.name}"
-        root.realpath(inside)
-        try:
-            root.stat(inside)
-            root.read(inside, limit=1 << 20)
-        except OSError:
-            pass
-        if entry.is_dir and depth < 4:
-            walk(root, inside, depth + 1)
 
 
 changes = st.lists(
