@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -66,6 +67,73 @@ def _build(path: Path, kind, needs, rpath: str, runpath: str, source: str, flags
     arguments += [*(str(need) for need in needs), *flags]
     subprocess.run(arguments, input=source or "int here;", text=True, check=True, capture_output=True)
     return path
+
+
+BASE = 0x400000
+"""The address that the first byte of a packed file is loaded at."""
+TABLES = 0x200
+"""Where a packed file's tables begin, behind room for its headers."""
+
+
+class Packer:
+    """Lays an ELF file out by hand, as no compiler on this machine would: of any class, byte order and size."""
+
+    def __init__(self, bits: int = 64, order: str = "<", **header: int) -> None:
+        self.wide, self.order = bits == 64, order
+        self.programs: list[bytes] = []
+        self.header = header
+        """Fields that are to say something else than what is there."""
+        self._tables = b""
+        self._sections = (0, 0, 0)
+
+    def pack(self, form: str, *values: int) -> bytes:
+        """Return values in the file's byte order."""
+        return struct.pack(self.order + form, *values)
+
+    def table(self, content: bytes) -> int:
+        """Append bytes; return where they lie in the file."""
+        at = TABLES + len(self._tables)
+        self._tables += content
+        return at
+
+    def program(self, kind: int, at: int, size: int, address: int = 0) -> None:
+        """Append a program header."""
+        if self.wide:
+            self.programs.append(self.pack("IIQQQQQQ", kind, 4, at, address, 0xBAD, size, 0xBAD, 1))
+        else:
+            self.programs.append(self.pack("8I", kind, at, address, 0xBAD, size, 0xBAD, 4, 1))
+
+    def dynamic(self, *entries: tuple[int, int]) -> None:
+        """Append a dynamic table and its program header."""
+        content = b"".join(self.pack("QQ" if self.wide else "II", *each) for each in entries)
+        self.program(2, self.table(content), len(content))
+
+    def names(self, text: bytes) -> list[tuple[int, int]]:
+        """Append a string table; return the dynamic entries that point to it."""
+        return [(5, BASE + self.table(text)), (10, len(text))]
+
+    def sections(self, *rows: tuple[int, int, int, int], names: int, first: tuple[int, int] = (0, 0)) -> None:
+        """Append a section table of (name, kind, offset, size) behind a first one of (size, link); say where names are."""
+        content = b"".join(
+            self.pack(
+                "IIQQQQIIQQ" if self.wide else "10I", name, kind, 0xF, 0xADD, at, size, link, 9, 8, 7
+            ).ljust(self.header.get("section", 0))
+            for name, kind, at, size, link in ((0, 0, 0, *first), *((*row, 0xBAD) for row in rows))
+        )
+        self._sections = (self.table(content), len(rows) + 1, names)
+
+    def file(self) -> bytes:
+        """Return the file."""
+        sections_at, count, names = self._sections
+        least, row, section = (64, 56, 64) if self.wide else (52, 32, 40)
+        said = {"flags": 0x50005, "row": row, "count": len(self.programs), "sections_at": sections_at, "section": section,
+                "section_count": count, "names": names, **self.header}  # fmt: skip
+        words = "QQQ" if self.wide else "III"
+        head = b"\x7fELF" + bytes([1 + self.wide, 1 + (self.order == ">"), 1]) + bytes(9)
+        head += self.pack("HHI" + words + "IHHHHHH", 3, 183, 1, 0xBAD, least, said["sections_at"], said["flags"], least,
+                          said["row"], said["count"], said["section"], said["section_count"], said["names"])  # fmt: skip
+        rows = b"".join(each.ljust(said["row"], b"\xff") for each in self.programs)
+        return (head + rows).ljust(TABLES, b"\xff") + self._tables
 
 
 def really_loaded(program: Path, opened=(), environ=None, cwd=None) -> set[str]:

@@ -8,11 +8,13 @@ bounded, so that a hostile file costs an ElfError and no more.
 
 import re
 import struct
-from typing import BinaryIO, Dict, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 _HEADER_LIMIT = 512
 """Program headers at most; real files have about ten."""
 _SECTION_LIMIT = 4096
+_ROW_LIMIT = 256
+"""Bytes of one program or section header at most; they have 32 to 64."""
 _DYNAMIC_LIMIT = 4096
 """Entries of the dynamic table at most; real files have about thirty."""
 _STRING_LIMIT = 65536
@@ -21,6 +23,16 @@ _NAMES_LIMIT = 16 * 1024 * 1024
 """Bytes of all names read in one go at most: overlapping names make a small table yield any amount."""
 _VERSION_LIMIT = 8192
 _BLOCK = 4096
+_HELD_LIMIT = 4096
+"""Blocks kept at most: 16 MiB."""
+
+_OFFSET_LIMIT = 1 << 62
+"""No file is larger, and seeking takes 63 bits."""
+_PATH_LIMIT = 4096
+"""Bytes of the program loader's path at most (Linux, PATH_MAX)."""
+
+_BITS = {b"\1": 32, b"\2": 64}
+_ORDERS = {b"\1": "<", b"\2": ">"}
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ = 1, 5, 10
@@ -78,27 +90,20 @@ def read_elf(file: BinaryIO) -> Elf:
     Raises ElfError alone: for what is no ELF file, is cut off, or cannot be read.
     """
     head = _at(file, 0, 64)
-    if len(head) < 52 or head[:4] != b"\x7fELF":
+    if head[:4] != b"\x7fELF":
         raise ElfError("not an ELF file")
-    if head[4] not in (1, 2) or head[5] not in (1, 2):
+    bits, order = _BITS.get(head[4:5]), _ORDERS.get(head[5:6])
+    if bits is None or order is None:
         raise ElfError("not an ELF file of 32 or 64 bits")
-    wide, order = head[4] == 2, "<" if head[5] == 1 else ">"
-    if wide and len(head) < 64:
+    header = struct.Struct(order + ("18xH12xQQI2x5H" if bits == 64 else "18xH8xIII2x5H"))
+    if len(head) < header.size:
         raise ElfError("the ELF header is cut off")
-    machine = struct.unpack_from(order + "H", head, 18)[0]
-    if wide:
-        program_at, section_at, flags = struct.unpack_from(order + "QQI", head, 32)
-        program_size, program_count, *section = struct.unpack_from(order + "HHHHH", head, 54)
-    else:
-        program_at, section_at, flags = struct.unpack_from(order + "III", head, 28)
-        program_size, program_count, *section = struct.unpack_from(order + "HHHHH", head, 42)
-    segments, dynamic_at, interpreter = _read_segments(
-        file, order, wide, program_at, program_size, program_count
-    )
-    needed, dynamic = _read_dynamic(file, order, wide, dynamic_at)
+    machine, program_at, section_at, flags, row_size, row_count, *section = header.unpack_from(head)
+    segments, dynamic_at, interpreter = _read_segments(file, order, bits, (program_at, row_size, row_count))
+    needed, dynamic = _read_dynamic(file, order, bits, dynamic_at)
     elf = Elf(
         machine=machine,
-        bits=64 if wide else 32,
+        bits=bits,
         order=order,
         flags=flags,
         interpreter=interpreter,
@@ -123,31 +128,25 @@ def read_elf(file: BinaryIO) -> Elf:
 
 
 def read_sections(file: BinaryIO, elf: Elf) -> Dict[str, Section]:
-    """Return where each section lies, by name; of equal names the first. Empty where a file has none."""
+    """Return where each section lies, by name; of equal names the first. Empty where a file has none, or no names."""
     offset, size, count, names_index = elf.section_table
-    wide, least = elf.bits == 64, 64 if elf.bits == 64 else 40
-    if not offset or not least <= size <= 256:
+    if not offset:
         return {}
-    form = elf.order + ("IIQQQQI" if wide else "IIIIIII")
+    row = struct.Struct(elf.order + ("IIQQQQI20x" if elf.bits == 64 else "7I12x"))
     if count == 0 or names_index == 0xFFFF:
         # More sections than 16 bits count: the numbers are in the first section (gABI, sh_size, sh_link).
-        first = struct.unpack(form, _exactly(file, offset, struct.calcsize(form)))
+        first = row.unpack(_exactly(file, offset, row.size))
         count, names_index = count or first[5], first[6] if names_index == 0xFFFF else names_index
-    count = min(count, _SECTION_LIMIT)
-    table = _at(file, offset, size * count)
-    rows = [struct.unpack_from(form, table, at) for at in range(0, len(table) - least + 1, size)]
-    if names_index >= len(rows):
+    rows = _rows(file, (offset, size, count), row, _SECTION_LIMIT)
+    if not names_index:
         return {}
-    names = _at(file, rows[names_index][4], min(rows[names_index][5], 1 << 20))
+    if names_index >= len(rows):
+        raise ElfError(f"the names of {len(rows)} sections are said to be in section {names_index}")
+    names = _Strings(file, rows[names_index][4], rows[names_index][5])
     sections: Dict[str, Section] = {}
-    for name_at, kind, _, _, at, length, _ in rows:
-        name = (
-            names[name_at : names.find(b"\0", name_at)].decode("utf-8", "replace")
-            if name_at < len(names)
-            else ""
-        )
-        if name and kind != _SHT_NOBITS:
-            sections.setdefault(name, Section(at, length, kind))
+    for name_at, kind, _, _, at, length, _ in rows[1:]:  # the first is none (gABI, SHN_UNDEF)
+        if kind != _SHT_NOBITS:
+            sections.setdefault(names.at(name_at), Section(at, length, kind))
     return sections
 
 
@@ -156,25 +155,10 @@ def read_needed_versions(file: BinaryIO, elf: Elf) -> Dict[str, List[str]]:
     needs: Dict[str, List[str]] = {}
     if _DT_VERNEED not in elf.dynamic:
         return needs
-    strings = _strings(file, elf)
-    blocks = _Blocks(file)
-    at, left = _offset(elf, elf.dynamic[_DT_VERNEED]), _VERSION_LIMIT
-    while left > 0:
-        _, count, library, first, step = struct.unpack(elf.order + "HHIII", blocks.read(at, 16))
+    strings, chains = _strings(file, elf), _Chains(file, elf, elf.dynamic[_DT_VERNEED])
+    for at, _, _, library, first, _ in chains.read(0, "HHIII"):
         versions = needs.setdefault(strings.at(library), [])
-        entry = at + first
-        for _ in range(count):
-            left -= 1
-            if left <= 0:
-                break
-            _, _, _, name, more = struct.unpack(elf.order + "IHHII", blocks.read(entry, 16))
-            versions.append(strings.at(name))
-            entry += more
-            if not more:
-                break
-        at, left = at + step, left - 1
-        if not step:
-            break
+        versions += [strings.at(name) for _, _, _, _, name, _ in chains.read(at + first, "IHHII")]
     return needs
 
 
@@ -183,16 +167,11 @@ def read_defined_versions(file: BinaryIO, elf: Elf) -> List[str]:
     versions: List[str] = []
     if _DT_VERDEF not in elf.dynamic:
         return versions
-    strings = _strings(file, elf)
-    blocks = _Blocks(file)
-    at = _offset(elf, elf.dynamic[_DT_VERDEF])
-    for _ in range(_VERSION_LIMIT):
-        _, flags, _, _, _, names, step = struct.unpack(elf.order + "HHHHIII", blocks.read(at, 20))
+    strings, chains = _strings(file, elf), _Chains(file, elf, elf.dynamic[_DT_VERDEF])
+    for at, _, flags, _, _, _, names, _ in chains.read(0, "HHHHIII"):
         if not flags & 1:  # VER_FLG_BASE: the library itself
-            versions.append(strings.at(struct.unpack(elf.order + "I", blocks.read(at + names, 4))[0]))
-        at += step
-        if not step:
-            break
+            _, name, _ = next(chains.read(at + names, "II"))
+            versions.append(strings.at(name))
     return versions
 
 
@@ -208,19 +187,19 @@ def newest_version(versions: List[str], prefix: str) -> Optional[str]:
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
     """Return up to ``size`` bytes at an offset; less at the end of the file."""
-    if not 0 <= offset < 1 << 62:
+    if offset >= _OFFSET_LIMIT:
         raise ElfError(f"offset {offset} is outside the file")
+    data = b""
     try:
         file.seek(offset)
-        data = file.read(size)
-        while data and len(data) < size:
+        while len(data) < size:
             more = file.read(size - len(data))
             if not more:
                 break
             data += more
     except OSError as error:
         raise ElfError(f"cannot be read: {error.strerror or error}") from None
-    return data or b""
+    return data
 
 
 def _exactly(file: BinaryIO, offset: int, size: int) -> bytes:
@@ -231,72 +210,92 @@ def _exactly(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 class _Blocks:
-    """Reads of a few bytes, many of them side by side, through blocks that are kept."""
+    """Reads of a few bytes, many of them side by side, through blocks that are kept; counted from a table's start."""
 
-    __slots__ = ("_file", "_held")
+    __slots__ = ("_file", "_held", "_start")
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file, self._start = file, start
         self._held: Dict[int, bytes] = {}
 
-    def block(self, number: int) -> bytes:
-        data = self._held.get(number)
-        if data is None:
-            if len(self._held) > _BLOCK:
+    def piece(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes, as far as one block has them; none at the end of the file."""
+        number, within = divmod(offset, _BLOCK)
+        if number not in self._held:
+            if len(self._held) >= _HELD_LIMIT:
                 self._held.clear()
-            data = self._held[number] = _at(self._file, number * _BLOCK, _BLOCK)
-        return data
+            self._held[number] = _at(self._file, self._start + number * _BLOCK, _BLOCK)
+        return self._held[number][within : within + size]
 
     def read(self, offset: int, size: int) -> bytes:
-        number, within = divmod(offset, _BLOCK)
-        data = self.block(number)[within : within + size]
+        """Return the bytes at an offset."""
+        data = b""
         while len(data) < size:
-            number += 1
-            more = self.block(number)[: size - len(data)]
-            if not more:
-                raise ElfError(f"cut off at byte {offset + len(data)}")
-            data += more
+            piece = self.piece(offset + len(data), size - len(data))
+            if not piece:
+                raise ElfError(f"cut off at byte {self._start + offset + len(data)}")
+            data += piece
         return data
 
 
 class _Strings:
     """A string table, read by the names asked for: that of a framework's library may have tens of MB."""
 
-    __slots__ = ("_blocks", "_end", "_left", "_start")
+    __slots__ = ("_blocks", "_left", "_size")
 
-    def __init__(self, blocks: _Blocks, start: int, size: int) -> None:
-        self._blocks, self._start, self._end = blocks, start, start + size
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._blocks, self._size = _Blocks(file, start), size
         self._left = _NAMES_LIMIT
 
     def at(self, offset: int) -> str:
         """Return the name at an offset of the table."""
-        position = self._start + offset
-        if self._left < 0:
-            raise ElfError(f"more than {_NAMES_LIMIT} bytes of names")
-        if position >= self._end:
+        if offset >= self._size:
             raise ElfError(f"name {offset} is outside the string table")
-        pieces, left = [], min(_STRING_LIMIT, self._end - position)
-        while left > 0:
-            number, within = divmod(position, _BLOCK)
-            piece = self._blocks.block(number)[within : within + left]
+        name = b""
+        limit = min(_STRING_LIMIT, self._size - offset)
+        while len(name) < limit:
+            piece = self._blocks.piece(offset + len(name), limit - len(name))
             if not piece:
                 raise ElfError("the string table is cut off")
-            end = piece.find(b"\0")
-            if end >= 0:
-                pieces.append(piece[:end])
-                self._left -= end
-                return b"".join(pieces).decode("utf-8", "surrogateescape")
-            pieces.append(piece)
-            self._left -= len(piece)
-            position, left = position + len(piece), left - len(piece)
-        raise ElfError(f"name {offset} has no end")
+            part, end, _ = piece.partition(b"\0")
+            name += part
+            if end:
+                break
+        else:
+            raise ElfError(f"name {offset} has no end")
+        self._left -= len(name)
+        if self._left < 0:
+            raise ElfError(f"more than {_NAMES_LIMIT} bytes of names")
+        return name.decode("utf-8", "surrogateescape")
+
+
+class _Chains:
+    """A table of symbol versions: lists whose entries say, in their last field, how many bytes on the next one lies."""
+
+    __slots__ = ("_blocks", "_left", "_order")
+
+    def __init__(self, file: BinaryIO, elf: Elf, address: int) -> None:
+        self._blocks, self._order = _Blocks(file, _offset(elf, address)), elf.order
+        self._left = _VERSION_LIMIT
+
+    def read(self, at: int, form: str) -> Iterator[Tuple[int, ...]]:
+        """Yield the entries of a list from its first on, each behind its place in the table."""
+        entry = struct.Struct(self._order + form)
+        while self._left > 0:
+            self._left -= 1
+            fields = entry.unpack(self._blocks.read(at, entry.size))
+            yield (at, *fields)
+            if not fields[-1]:
+                return
+            at += fields[-1]
+        raise ElfError(f"more than {_VERSION_LIMIT} symbol versions")
 
 
 def _strings(file: BinaryIO, elf: Elf) -> _Strings:
     table = elf.dynamic.get(_DT_STRTAB)
     if table is None:
         raise ElfError("the dynamic table names no string table")
-    return _Strings(_Blocks(file), _offset(elf, table), elf.dynamic.get(_DT_STRSZ, 0))
+    return _Strings(file, _offset(elf, table), elf.dynamic.get(_DT_STRSZ, 0))
 
 
 def _offset(elf: Elf, address: int) -> int:
@@ -310,46 +309,50 @@ def _offset(elf: Elf, address: int) -> int:
 # ---- tables ---------------------------------------------------------------------------------------------
 
 
+def _rows(
+    file: BinaryIO, place: Tuple[int, int, int], row: struct.Struct, limit: int
+) -> List[Tuple[int, ...]]:
+    """Return the rows of a table at (offset, bytes of a row, count); they may be longer than what is known of them."""
+    offset, size, count = place
+    if not count:
+        return []
+    if not row.size <= size <= _ROW_LIMIT or count > limit:
+        raise ElfError(f"{count} headers of {size} bytes")
+    table = _exactly(file, offset, size * count)
+    return [row.unpack_from(table, at) for at in range(0, len(table), size)]
+
+
 def _read_segments(
-    file: BinaryIO, order: str, wide: bool, offset: int, size: int, count: int
+    file: BinaryIO, order: str, bits: int, place: Tuple[int, int, int]
 ) -> Tuple[Tuple[Tuple[int, int, int], ...], Tuple[int, int], str]:
     """Return the loadable segments, the dynamic table's (offset, size), and the interpreter's path."""
-    least = 56 if wide else 32
     loads: List[Tuple[int, int, int]] = []
     dynamic, interpreter = (0, 0), ""
-    if not count:
-        return (), dynamic, interpreter
-    if not least <= size <= 256 or count > _HEADER_LIMIT:
-        raise ElfError(f"{count} program headers of {size} bytes")
-    table = _exactly(file, offset, size * count)
-    for at in range(0, len(table), size):
-        if wide:
-            kind, _, start, address, _, length = struct.unpack_from(order + "IIQQQQ", table, at)
-        else:
-            kind, start, address, _, length = struct.unpack_from(order + "IIIII", table, at)
+    row = struct.Struct(order + ("I4xQQ8xQ16x" if bits == 64 else "III4xI12x"))
+    for kind, start, address, length in _rows(file, place, row, _HEADER_LIMIT):
         if kind == _PT_LOAD:
             loads.append((address, start, length))
         elif kind == _PT_DYNAMIC:
             dynamic = (start, length)
         elif kind == _PT_INTERP:
-            text = _at(file, start, min(length, 4096))
-            interpreter = text.split(b"\0")[0].decode("utf-8", "surrogateescape")
+            text = _exactly(file, start, min(length, _PATH_LIMIT)).partition(b"\0")[0]
+            interpreter = text.decode("utf-8", "surrogateescape")
     return tuple(loads), dynamic, interpreter
 
 
 def _read_dynamic(
-    file: BinaryIO, order: str, wide: bool, place: Tuple[int, int]
+    file: BinaryIO, order: str, bits: int, place: Tuple[int, int]
 ) -> Tuple[List[int], Dict[int, int]]:
     """Return the string offsets of DT_NEEDED, and the other entries."""
-    entry = struct.Struct(order + ("qQ" if wide else "iI"))
-    data = _at(file, place[0], min(place[1], _DYNAMIC_LIMIT * entry.size)) if place[1] else b""
+    entry = struct.Struct(order + ("QQ" if bits == 64 else "II"))
+    count = min(place[1] // entry.size, _DYNAMIC_LIMIT)
     needed: List[int] = []
     table: Dict[int, int] = {}
-    for tag, value in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
+    for tag, value in entry.iter_unpack(_exactly(file, place[0], count * entry.size)):
         if tag == 0:
             break
         if tag == _DT_NEEDED:
             needed.append(value)
         else:
-            table[tag & 0xFFFFFFFF] = value
+            table[tag] = value
     return needed, table
