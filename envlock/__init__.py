@@ -49,24 +49,30 @@ def capture(
     time: datetime.datetime | None = None,
     all_system_packages: bool = False,
     deep: bool = False,
+    fork: bool = False,
 ) -> Manifest:
     """Record a stack: of this machine, or of the root given.
 
     ``python`` (an executable) or ``prefix`` (a venv or conda prefix) choose the environment instead of
     VIRTUAL_ENV, CONDA_PREFIX and PATH; ``time`` is recorded if given; ``name`` is a label; ``deep`` compares
-    every installed file with its package's record. Raises EnvlockError when the named environment is not there.
+    every installed file with its package's record; ``fork`` lets a child process look at half of it, which is
+    for programs without threads or a GPU in use. Raises EnvlockError when the named environment is not there.
     """
     from envlock.errors import EnvlockError
-    from envlock.manifest.assemble import assemble
-    from envlock.probe.collect import collect
+    from envlock.probe.collect import start
     from envlock.probe.target import TargetError
     from envlock.roots.live import LiveRoot
 
     try:
-        document = collect(root or LiveRoot(), python, prefix, everything=all_system_packages, deep=deep)
+        fetch = start(
+            root or LiveRoot(), python, prefix, everything=all_system_packages, deep=deep, fork=fork
+        )
     except TargetError as error:
         raise EnvlockError(str(error)) from None
-    return assemble(document, version=__version__, time=time, name=name)
+    # Imported while a child looks.
+    from envlock.manifest.assemble import assemble
+
+    return assemble(fetch(), version=__version__, time=time, name=name)
 
 
 def from_observation(

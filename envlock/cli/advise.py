@@ -64,7 +64,7 @@ def command(
         # An import is a manifest of which what is missing is not known: just that is meant here.
         stack = Manifest(capture=Capture(source="import"))
     else:
-        stack = envlock.capture()
+        stack = envlock.capture(fork=True)
     here = Stack(_with(stack, rows, gpu=gpu, driver=driver, python=python, libc=libc))
     judged = judge(here, rows, project, specifier)
     others = builds_that_run(here, rows, project) if specifier and advice.verdict(judged) == "problem" else []

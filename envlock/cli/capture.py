@@ -46,7 +46,6 @@ def command(
 
     import envlock
     from envlock.cli.output import emit
-    from envlock.manifest.write import write
 
     time = None if reproducible else datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
     if document is not None:
@@ -57,6 +56,8 @@ def command(
         with options.place(root, image, platform, whole=deep) as place:
             manifest = envlock.capture(
                 place, python=python, prefix=prefix, name=name, time=time, all_system_packages=all_system_packages,
-                deep=deep,
+                deep=deep, fork=True,
             )  # fmt: skip
+    from envlock.manifest.write import write  # beside a capture that began, not before it
+
     emit(write(manifest), output)

@@ -43,7 +43,7 @@ def command(
 
     if manifest and python:
         raise click.UsageError("--python chooses an environment of this machine; a manifest was given.")
-    held = envlock.load(manifest) if manifest else envlock.capture(python=python, prefix=prefix)
+    held = envlock.load(manifest) if manifest else envlock.capture(python=python, prefix=prefix, fork=True)
     files = Files(conda_files(held, prefix), pip_files(find_links, index_url))
     made = export(held, kind, files)
     for note in made.notes:

@@ -93,7 +93,7 @@ def manifest_or_live(
         python = os.path.abspath(python) if python and "/" in python else python
         prefix = os.path.abspath(prefix) if prefix else prefix
     if path is None:
-        return envlock.capture(root, python=python, prefix=prefix)
+        return envlock.capture(root, python=python, prefix=prefix, fork=True)
     if python or prefix:
         raise click.UsageError(
             "--python and --prefix choose an environment of this machine; a manifest was given."

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Optional
 
 from envlock.probe.root import Root
 
-_SCHEMA = "envlock-files/3"
+_SCHEMA = "envlock-files/4"
 _ENTRY_LIMIT = 3000
 """Files remembered at most; an environment of two hundred packages has five hundred. Those unused longest go first."""
 _CACHE_LIMIT = 32
@@ -31,12 +31,11 @@ class FileCache:
     def __init__(self, root: Root, prefix: Optional[str] = None) -> None:
         self._root = root
         self._path = "" if prefix is None else _cache_path(root, prefix)
-        self._held: Dict[str, Any] = {}
+        self._held = _load(self._path) if self._path else {}
         self._used: Dict[str, Any] = {}
         self._learnt = False
 
     def __enter__(self) -> "FileCache":
-        self._held = _load(self._path) if self._path else {}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +56,7 @@ class FileCache:
             stat = self._root.stat(path)
         except OSError:
             return read()
-        key = f"{kind}:{stat.device}:{stat.inode}:{stat.size}:{stat.mtime_ns}"
+        key = f"{kind}:{stat.device}:{stat.inode}:{stat.size}:{stat.ctime_ns}"
         if key not in self._used:
             if key in self._held:
                 self._used[key] = self._held[key]
@@ -65,6 +64,15 @@ class FileCache:
                 self._used[key] = read()
                 self._learnt = True
         return self._used[key]
+
+    def export(self) -> Dict[str, Any]:
+        """Return what was used and whether some of it is new, as plain values for ``absorb`` in another process."""
+        return {"used": self._used, "learnt": self._learnt}
+
+    def absorb(self, exported: Dict[str, Any]) -> None:
+        """Take in what the cache of a forked child used and learnt."""
+        self._used.update(exported["used"])
+        self._learnt = self._learnt or exported["learnt"]
 
 
 def _cache_path(root: Root, prefix: str) -> str:

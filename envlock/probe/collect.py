@@ -34,26 +34,53 @@ def collect(
     own record: seconds for a small environment, minutes for one with CUDA wheels. Without ``remember`` no file is
     written: what was read of big files is not kept for the next time.
     """
+    return start(root, python, prefix, everything, deep, remember)()
+
+
+def start(
+    root: Root,
+    python: Optional[str] = None,
+    prefix: Optional[str] = None,
+    everything: bool = False,
+    deep: bool = False,
+    remember: bool = True,
+    fork: bool = False,
+) -> Callable[[], Dict[str, Any]]:
+    """Begin to observe a root, and return how to fetch the document; otherwise as ``collect``.
+
+    With ``fork`` a child of this process reads the native libraries beside the rest: for a program of its own,
+    not for one that holds a GPU, locks or threads.
+    """
     from envlock.probe.target import find_target
 
-    driver = _start(root, _read_driver)
     target = find_target(root, python, prefix)
     prefix_of_cache = target.prefix if target is not None else ""
-    with FileCache(root, prefix_of_cache if remember else None) as cache:
-        seen = _look(root, target, cache, everything, deep)
-    whole = merge([driver(), *seen])
-    return {
-        "schema": DOCUMENT,
-        "source": root.kind,
-        "requires_dist": whole.facts.pop("_requires_dist", {}),
-        "markers": whole.facts.pop("_markers", {}),
-        "facts": whole.facts,
-        "unobserved": whole.unobserved,
-    }
+    cache = FileCache(root, prefix_of_cache if remember else None)
+    # Before the driver's thread: only a process of one thread may fork.
+    native = _start_native(root, target, cache, fork)
+    driver = _start(root, _read_driver)
+
+    def fetch() -> Dict[str, Any]:
+        with cache:
+            seen = [*_look(root, target, cache, everything), native()]
+            if deep and target is not None:
+                read = functools.partial(_of_target, _read_modified, target)
+                seen.append(_guarded("package.pip", read, root))
+        whole = merge([driver(), *seen])
+        return {
+            "schema": DOCUMENT,
+            "source": root.kind,
+            "requires_dist": whole.facts.pop("_requires_dist", {}),
+            "markers": whole.facts.pop("_markers", {}),
+            "facts": whole.facts,
+            "unobserved": whole.unobserved,
+        }
+
+    return fetch
 
 
-def _look(root: Root, target: Any, cache: FileCache, everything: bool, deep: bool) -> List[Observation]:
-    """Run every probe but the driver's."""
+def _look(root: Root, target: Any, cache: FileCache, everything: bool) -> List[Observation]:
+    """Run every probe but the driver's and the native libraries'."""
     seen: List[Observation] = [
         _guarded(section, probe, root)
         for section, probe in (
@@ -81,11 +108,8 @@ def _look(root: Root, target: Any, cache: FileCache, everything: bool, deep: boo
         ]
         if target.kind == "conda":
             probes.append(("package.conda", _read_conda))
-    probes.append(("library", functools.partial(_read_native, cache=cache)))
     for section, read in probes:
         seen.append(_guarded(section, functools.partial(_of_target, read, target), root))
-    if deep and target is not None:
-        seen.append(_guarded("package.pip", functools.partial(_of_target, _read_modified, target), root))
     return seen
 
 
@@ -106,6 +130,34 @@ def _start(root: Root, probe: Callable[[Root], Observation]) -> Callable[[], Obs
     def join() -> Observation:
         thread.join()
         return answers[0]
+
+    return join
+
+
+def _start_native(root: Root, target: Any, cache: FileCache, fork: bool) -> Callable[[], Observation]:
+    """Begin to read libraries and frameworks, in a child if that is allowed; return how to fetch what was seen."""
+
+    def here() -> Observation:
+        read = functools.partial(_of_target, functools.partial(_read_native, cache=cache), target)
+        return _guarded("library", read, root)
+
+    if not fork or root.kind != "live":
+        return here
+
+    def plain() -> Dict[str, Any]:
+        seen = here()
+        return {"facts": seen.facts, "unobserved": seen.unobserved, "cache": cache.export()}
+
+    from envlock.probe.fork import beside
+
+    fetch = beside(plain)
+
+    def join() -> Observation:
+        answer = fetch()
+        cache.absorb(answer["cache"])
+        seen = Observation()
+        seen.facts, seen.unobserved = answer["facts"], answer["unobserved"]
+        return seen
 
     return join
 

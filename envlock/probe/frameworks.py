@@ -5,7 +5,6 @@ binaries. Nothing is imported. How each framework finds its libraries (what it p
 dlopen) is stated here with the file in its sources that does it.
 """
 
-import fnmatch
 import re
 from contextlib import nullcontext
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
@@ -19,6 +18,8 @@ from envlock.probe.root import Entry, Root, try_read
 _SMALL = 1024 * 1024
 _BINARY_LIMIT = 64
 """Binaries read of one framework at most."""
+_DIGIT = "[0-9]"
+_DIGITS = frozenset("0123456789")
 _MISSING_LIMIT = 32
 _STRINGS_LIMIT = 16 * 1024 * 1024
 _DRIVER = re.compile(r"lib(?:cuda|nvidia-[a-z0-9-]+|nvcuvid|amdhip64|hsa-runtime64)\.so")
@@ -636,10 +637,20 @@ def _put(facts: Dict[str, Any], key: str, value: Optional[str]) -> None:
 def _fitting(names: Iterable[str], pattern: str) -> List[str]:
     """Return the names that match as fnmatch does; most patterns are a start and an end, and need no expression."""
     start, star, end = pattern.partition("*")
+    numbered = end.endswith(_DIGIT)  # libcudnn.so.*[0-9], as torch's own list has it
+    end = end[: -len(_DIGIT)] if numbered else end
     if not star or any(letter in start + end for letter in "*?["):
+        import fnmatch
+
         return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-    least = len(start) + len(end)
-    return [name for name in names if name.startswith(start) and name.endswith(end) and len(name) >= least]
+    least = len(start) + len(end) + numbered
+    return [
+        name
+        for name in names
+        if name.startswith(start)
+        and len(name) >= least
+        and (name[-1] in _DIGITS and name.endswith(end, 0, -1) if numbered else name.endswith(end))
+    ]
 
 
 def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:

@@ -157,8 +157,11 @@ def _first_cpu(root: Root) -> str:
 
 
 def _field(text: str, name: str) -> Optional[str]:
-    found = re.search(rf"^{name}[ \t]*:[ \t]*(\S.*?)[ \t]*$", text, re.M)
-    return found.group(1) if found else None
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.rstrip() == name and value.strip():
+            return value.strip()
+    return None
 
 
 def _cpu_level(flags: Optional[str]) -> Optional[str]:

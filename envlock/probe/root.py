@@ -30,6 +30,8 @@ class Stat(NamedTuple):
     inode: int
     is_dir: bool
     is_file: bool
+    ctime_ns: int = 0
+    """When the file was last changed in any way; unlike mtime_ns nobody can set it. 0 where only a live system knows."""
 
 
 class TooLargeError(OSError):

@@ -193,4 +193,5 @@ def to_stat(result: os.stat_result) -> Stat:
         inode=result.st_ino,
         is_dir=stat_module.S_ISDIR(result.st_mode),
         is_file=stat_module.S_ISREG(result.st_mode),
+        ctime_ns=result.st_ctime_ns,
     )

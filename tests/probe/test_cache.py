@@ -40,3 +40,14 @@ def test_what_cannot_be_read_is_not_remembered(tmp_path):
             except PermissionError:
                 continue
     assert not Path(tmp_path / ".cache").exists()
+
+
+def test_a_file_rewritten_with_its_old_size_and_date_is_read_anew(tmp_path):
+    root = LiveRoot({"XDG_CACHE_HOME": str(tmp_path)})
+    about = tmp_path / "file"
+    about.write_text("old")
+    dates = (about.stat().st_atime_ns, about.stat().st_mtime_ns)
+    assert remember(root, "/a", about, "old") == "old"
+    about.write_text("new")
+    os.utime(about, ns=dates)
+    assert remember(root, "/a", about, "new") == "new"

@@ -1,12 +1,16 @@
 """What frameworks were built with, from files as they lie in real wheels, and what they would load."""
 
+import fnmatch
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envlock.probe.frameworks import (
+    _fitting,
     find_frameworks,
     parse_assignments,
     parse_dictionary,
@@ -413,3 +417,11 @@ def test_a_folder_reads_like_the_machine_itself(site, tmp_path):
 
 def test_without_a_python_there_is_a_reason():
     assert "framework" in read_frameworks(LiveRoot({}), None).unobserved
+
+
+@given(
+    st.lists(st.text("ab1.*?", max_size=5)),
+    st.lists(st.sampled_from(["a", "b", "1", ".", "*", "?", "[0-9]", "[!a]"]), max_size=5).map("".join),
+)
+def test_a_pattern_fits_the_names_that_fnmatch_lets_it_fit(names, pattern):
+    assert _fitting(names, pattern) == [name for name in names if fnmatch.fnmatchcase(name, pattern)]
