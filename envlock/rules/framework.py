@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.manifest.requirements import parse_requirement
@@ -46,11 +46,11 @@ def tensorflow(stack: Stack) -> Installed | None:
 class CpuBuild(NamedTuple):
     """A framework's build that cannot use a GPU, and how that is known."""
 
-    name: str
     label: str
     facts: tuple[tuple[str, Any], ...]
     why: str
     sure: bool = True
+    fixes: tuple[Fix, ...] = ()
 
 
 @rule("cpu-build-installed", layer="framework")
@@ -84,7 +84,7 @@ def cpu_build_installed(stack: Stack, matrix: Matrix) -> Outcome:
                 *(Evidence(address, value) for address, value in build.facts),
                 *(Evidence(address, value) for address, value in gpu),
             ),
-            fixes=_gpu_build(build, stack, matrix),
+            fixes=build.fixes,
             source="PyTorch, Start Locally; TensorFlow and JAX installation guides",
             severity=severity,
             rank=0 if gpu else 4,
@@ -130,22 +130,23 @@ def _gpu_in_words(stack: Stack, gpu: list[tuple[str, Any]]) -> str:
 
 
 def _cpu_builds(stack: Stack, matrix: Matrix) -> Iterator[CpuBuild]:
-    for name in ("torch", "tensorflow", "jax", "onnxruntime", "paddle", "mxnet", "cupy", "dgl"):
-        build = stack.build(name)
-        if build is None:
-            continue
-        framework = stack.framework(name)
-        if framework and framework.hip:
+    from envlock.rules.advise import rebuild_fixes
+
+    packages = dict(_cpu_packages(stack))
+    yield from packages.values()
+    for name in ("torch", "tensorflow", "jax", "onnxruntime", "paddle", "dgl"):
+        build, framework = stack.build(name), stack.framework(name)
+        if build is None or name in packages or (framework and framework.hip):
             continue
         # jaxlib's wheels hold no CUDA by themselves: a plugin brings it. Conda builds it in.
         whole = name != "jax" or ((held := stack.package("jaxlib")) is not None and held.manager == "conda")
         if build.cuda == "" and whole:
-            yield CpuBuild(name, build.label, build.facts, "is a CPU build")
-        elif build.cuda is None and name == "torch":
-            yield from _conda_choice(build, stack) or _default_wheel(build, stack, matrix)
+            yield CpuBuild(build.label, build.facts, "is a CPU build",
+                           fixes=rebuild_fixes(stack, matrix, name))  # fmt: skip
         elif build.cuda is None:
-            yield from _default_wheel(build, stack, matrix)
-    yield from _cpu_packages(stack)
+            chosen = _conda_choice(build, stack) if name == "torch" else []
+            yield from chosen or _default_wheel(build, stack, matrix)
+    yield from _cpu_jaxlib(stack, matrix)
     yield from _conda_math(stack)
 
 
@@ -155,7 +156,7 @@ def _conda_math(stack: Stack) -> Iterator[CpuBuild]:
         conda = stack.conda(name)
         if conda and stack.pip("tensorflow") is None and re.match(r"(?:mkl|eigen)_py", conda.build or ""):
             facts = ((f"package.conda.{name}", conda.build),)
-            yield CpuBuild("tensorflow", f"{name} {conda.version or ''}".strip(), facts, "is a CPU build")
+            yield CpuBuild(f"{name} {conda.version or ''}".strip(), facts, "is a CPU build")
             return
 
 
@@ -164,21 +165,22 @@ def _conda_choice(build: Build, stack: Stack) -> list[CpuBuild]:
     mutex, only = stack.conda("pytorch-mutex"), stack.conda("cpuonly")
     if stack.pip("torch") is not None or not (only or (mutex and mutex.build == "cpu")):
         return []
-    name = "cpuonly" if only else "pytorch-mutex"
-    chosen = only or mutex
-    facts = ((f"package.conda.{name}", chosen.version if chosen else None), *build.facts)
-    return [CpuBuild("torch", build.label, facts, f"is a CPU build ({name})")]
+    fact = ("cpuonly", only.version) if only else ("pytorch-mutex", "cpu")
+    facts = ((f"package.conda.{fact[0]}", fact[1]), *build.facts)
+    return [CpuBuild(build.label, facts, f"is a CPU build ({fact[0]})")]
 
 
 def _default_wheel(build: Build, stack: Stack, matrix: Matrix) -> Iterator[CpuBuild]:
     """Recognise PyPI's wheels that are CPU builds on this platform; another index marks its own with a "+"."""
+    from envlock.rules.advise import rebuild_fixes
+
     pip, host = stack.pip(build.name), stack.manifest.host
-    if pip is None or not pip.version or not is_release(pip.version):
+    if pip is None or not pip.version or not is_release(pip.version) or pip.source:
         return
-    if "+" in pip.version or "+" in (build.version or "") or pip.source:
+    if "+" in pip.version or "+" in (build.version or ""):
         return
     platform = {None: "linux", "wsl2": "linux", "tegra": "linux"}.get(host.platform, host.platform)
-    arch = {"arm64": "aarch64", "amd64": "x86_64"}.get((host.arch or "").lower(), host.arch)
+    arch = {"arm64": "aarch64"}.get((host.arch or "").lower(), host.arch)
     for row in matrix.rows("os", "cpu-wheel"):
         if row["package"] != build.name or row["platform"] != platform or row.get("arch", arch) != arch:
             continue
@@ -186,58 +188,56 @@ def _default_wheel(build: Build, stack: Stack, matrix: Matrix) -> Iterator[CpuBu
             place = ("host.arch", host.arch) if "arch" in row else ("host.platform", host.platform)
             facts = ((f"package.pip.{build.name}", pip.version), *([place] if place[1] else []))
             on = " on ARM" if "arch" in row else " on Windows" if platform == "windows" else ""
-            yield CpuBuild(build.name, build.label, facts, f"from PyPI is a CPU build{on}", sure=False)
+            fixes = rebuild_fixes(stack, matrix, build.name)
+            yield CpuBuild(build.label, facts, f"from PyPI is a CPU build{on}", False, fixes)
 
 
-def _cpu_packages(stack: Stack) -> Iterator[CpuBuild]:
-    """Recognise CPU builds by the name of their package, or by a plugin that is missing."""
+def _cpu_packages(stack: Stack) -> Iterator[tuple[str, CpuBuild]]:
+    """Recognise CPU builds by the name of their package; each with the framework that it is."""
     pip = stack.manifest.package.pip
-    for cpu, others in (
-        ("tensorflow-cpu", ("tensorflow", "tensorflow-gpu")),
-        ("intel-tensorflow", ("tensorflow", "tensorflow-gpu")),
-        ("paddlepaddle", ("paddlepaddle-gpu",)),
-        ("onnxruntime", ("onnxruntime-gpu", "onnxruntime-training", "onnxruntime-directml")),
+    for cpu, module, others in (
+        ("tensorflow-cpu", "tensorflow", ("tensorflow", "tensorflow-gpu")),
+        ("intel-tensorflow", "tensorflow", ("tensorflow", "tensorflow-gpu")),
+        ("paddlepaddle", "paddle", ("paddlepaddle-gpu",)),
+        ("onnxruntime", "onnxruntime", ("onnxruntime-gpu", "onnxruntime-training", "onnxruntime-directml")),
     ):
-        if cpu in pip and not any(other in pip for other in others):
-            known = stack.framework("onnxruntime" if cpu == "onnxruntime" else "tensorflow")
-            if known is None or not known.cuda:
-                label = f"{cpu} {pip[cpu].version or ''}".strip()
-                what = "onnxruntime" if cpu == "onnxruntime" else cpu
-                facts = ((f"package.pip.{cpu}", pip[cpu].version),)
-                yield CpuBuild(what, label, facts, "is the package without CUDA", sure=cpu != "onnxruntime")
+        known = stack.framework(module)
+        if cpu in pip and not any(other in pip for other in others) and not (known and known.cuda):
+            why = "is the package without CUDA"
+            yield module, _package(cpu, others[0], module, why, stack, sure=cpu != "onnxruntime")
     tf = pip.get("tensorflow")
     before_merge = tf is not None and (matches(tf.version, "<1.15") or matches(tf.version, "==2.0.*"))
-    if tf and before_merge and "tensorflow-gpu" not in pip:
-        facts = (("package.pip.tensorflow", tf.version),)
-        yield CpuBuild("tensorflow", f"tensorflow {tf.version}", facts, "has no CUDA (tensorflow-gpu has)")
-    jaxlib = stack.package("jaxlib")
-    plugged = any(name.startswith(("jax-cuda", "jax-rocm", "jax-metal")) for name in pip)
-    if (
-        jaxlib
-        and jaxlib.version
-        and jaxlib.manager == "pip"
-        and not plugged
-        and "+cuda" not in jaxlib.version
-    ):
-        told = stack.framework("jax")
-        if told is None or not told.cuda:
-            facts = ((jaxlib.address, jaxlib.version),)
-            why = "has no CUDA plugin (jax-cuda12-plugin) beside it"
-            yield CpuBuild("jax", f"jaxlib {jaxlib.version}", facts, why, sure=False)
+    if before_merge and "tensorflow-gpu" not in pip:
+        why = "has no CUDA (tensorflow-gpu has)"
+        yield "tensorflow", _package("tensorflow", "tensorflow-gpu", "tensorflow", why, stack, sure=True)
 
 
-def _gpu_build(build: CpuBuild, stack: Stack, matrix: Matrix) -> tuple[Fix, ...]:
-    if build.name == "torch":
-        from envlock.rules.advise import rebuild_fixes
+def _package(name: str, other: str, module: str, why: str, stack: Stack, *, sure: bool) -> CpuBuild:
+    """Return a CPU build in a package of its own, to be replaced by the same version of another package."""
+    address, held = f"package.pip.{name}", stack.manifest.package.pip[name].version
+    pin = f"=={held}" if held else ""
+    trial: dict[str, Any] = {address: None, f"package.pip.{other}": {"version": held}}
+    if stack.framework(module):
+        trial[f"framework.{module}.cuda"] = None
+    fix = Fix(address, other, f"pip uninstall {name}, then pip install {other}{pin}", trial)
+    return CpuBuild(f"{name} {held or ''}".strip(), ((address, held),), why, sure, (fix,))
 
-        if found := rebuild_fixes(stack, matrix, "torch"):
-            return found
-    if build.name == "onnxruntime" and stack.pip("onnxruntime"):
-        trial = {"package.pip.onnxruntime": None,
-                 "package.pip.onnxruntime-gpu": {"version": stack.manifest.package.pip["onnxruntime"].version}}  # fmt: skip
-        message = "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
-        return (Fix("package.pip.onnxruntime", "onnxruntime-gpu", message, trial),)
-    return ()
+
+def _cpu_jaxlib(stack: Stack, matrix: Matrix) -> Iterator[CpuBuild]:
+    """Recognise a jaxlib of pip's that does not name CUDA itself, without the plugin that brings CUDA or ROCm."""
+    jaxlib, told = stack.pip("jaxlib"), stack.framework("jax")
+    plugged = any(name.startswith(("jax-cuda", "jax-rocm")) for name in stack.manifest.package.pip)
+    if jaxlib is None or not jaxlib.version or plugged or "+cuda" in jaxlib.version or (told and told.cuda):
+        return
+    from envlock.rules.advise import builds_that_run
+
+    fixes = []
+    for build in builds_that_run(stack, matrix, "jax", f"=={jaxlib.version}")[:1]:
+        plugin = f"package.pip.jax-cuda{build.cuda}-plugin"
+        fixes = [Fix(plugin, jaxlib.version, build.install, {plugin: {"version": jaxlib.version}})]
+    why = "has no CUDA plugin (jax-cuda12-plugin) beside it"
+    facts = (("package.pip.jaxlib", jaxlib.version),)
+    yield CpuBuild(f"jaxlib {jaxlib.version}", facts, why, False, tuple(fixes))
 
 
 # ---- companions --------------------------------------------------------------------------------------------
@@ -283,16 +283,16 @@ def _stated_pair(
     name: str, held: Installed | None, torch: Installed, stack: Stack, matrix: Matrix
 ) -> Finding | None:
     """Hold a companion to what it says of itself: what it was built for, or the torch that it pins."""
-    framework = stack.framework(name)
+    framework, beside = stack.framework(name), f"and torch {torch.version} is installed"
     built = framework.built_for.get("torch") if framework else None
     if built and _differs(built, torch.version, 2):
-        return _pair(name, held, torch, stack, matrix, f"built for torch {built}",
+        return _pair(name, held, torch, stack, matrix, f"is built for torch {built}, {beside}",
                      Evidence(f"framework.{name}.built_for", {"torch": built}), built, "its own build facts")  # fmt: skip
     for line in stack.manifest.requires.get(name, ()):
         wanted = parse_requirement(line)
         if wanted and wanted.name == "torch" and "==" in wanted.specifier:
             if matches(torch.version, wanted.specifier) is False:
-                return _pair(name, held, torch, stack, matrix, f"for torch{wanted.specifier}",
+                return _pair(name, held, torch, stack, matrix, f"is for torch{wanted.specifier}, {beside}",
                              Evidence(f"requires.{name}", line), wanted.specifier.lstrip("="),
                              f"metadata of {name} (Requires-Dist)")  # fmt: skip
             return None
@@ -308,27 +308,30 @@ def _listed_pair(
     row = _row_of(held.version, rows)
     evidence = Evidence(held.address, held.version)
     if row is not None:
-        last = _last_of(name, matrix)
-        if last != row["version"] and any(
-            _asks_for(line, "torch") for line in stack.manifest.requires.get(name, ())
-        ):
+        stopped = _is_last(row, matrix)
+        if not stopped and any(_asks_for(line, "torch") for line in stack.manifest.requires.get(name, ())):
             return None
-        wanted = row["torch"]
-        if last == row["version"] and wanted.startswith(">="):
-            # The last release of a project that stopped: it was built for the torch of its day.
-            wanted = f"=={dotted(series(wanted[2:]))}.*"
+        wanted, beside = _torch_of(row, matrix), f"and torch {torch.version} is installed"
         if matches(torch.version, wanted) is False:
             built = wanted.lstrip("=>").removesuffix(".*")
             return _pair(
-                name, held, torch, stack, matrix, f"for torch{wanted}", evidence, built, row["source"]
+                name,
+                held,
+                torch,
+                stack,
+                matrix,
+                f"is for torch{wanted}, {beside}",
+                evidence,
+                built,
+                row["source"],
             )
         return None
     of_torch = _row_of(torch.version or "", matrix.rows("torch", "release"))
     if of_torch is not None and name in ("torchvision", "torchaudio") and name in of_torch:
         right = of_torch[name]
         if series(held.version) != series(right) and series(held.version) < series(rows[-1]["version"]):
-            return _pair(name, held, torch, stack, matrix, f"not the one of that release ({right})", evidence, None,
-                         of_torch["source"], right)  # fmt: skip
+            return _pair(name, held, torch, stack, matrix, f"is not the one for torch {torch.version}: that is {right}", evidence,
+                         None, of_torch["source"], right)  # fmt: skip
     return None
 
 
@@ -337,11 +340,18 @@ def _asks_for(line: str, name: str) -> bool:
     return wanted is not None and wanted.name == name
 
 
-def _last_of(name: str, matrix: Matrix) -> str | None:
-    return next(
-        (row["last"] for row in matrix.rows("torch", "end-of-life")
-         if row["package"] == name and row["state"] == "stopped"), None
-    )  # fmt: skip
+def _is_last(row: Any, matrix: Matrix) -> bool:
+    """Tell whether a row's release is the last one of a project that stopped."""
+    return any(
+        each["package"] == row["package"] and each["state"] == "stopped" and each["last"] == row["version"]
+        for each in matrix.rows("torch", "end-of-life")
+    )
+
+
+def _torch_of(row: Any, matrix: Matrix) -> str:
+    """Return the torch that a companion's release is for: the last one of a project was built for that of its day."""
+    wanted: str = row["torch"]
+    return f"=={dotted(series(wanted.lstrip('>=')))}.*" if _is_last(row, matrix) else wanted
 
 
 def _row_of(text: str, rows: Any) -> Any:
@@ -362,12 +372,9 @@ def _pair(
     near = built is not None and series(built) == series(torch.version)
     label = f"{name} {held.version}" if held and held.version else name
     subject = held.address if held and held.address.startswith("package.") else f"framework.{name}"
-    is_word = "" if what.startswith("not ") else "is "
     return Finding(
         subject=subject,
-        message=f"{label} is {what}, and torch {torch.version} is installed"
-        if is_word
-        else f"{label} is {what}: torch {torch.version} is installed",
+        message=f"{label} {what}",
         evidence=(
             evidence,
             *([Evidence(held.address, held.version)] if held and held.address != evidence.address else []),
@@ -418,20 +425,15 @@ def _companion_fixes(
     tail = f"+{local}" if held and held.version and "+" in held.version and local else ""
     if right is None:
         rows = [row for row in matrix.rows("torch", "companion") if row["package"] == name]
-        fitting = [row["version"] for row in rows if matches(torch.version, row["torch"])]
-        exact = [
-            row["version"] for row in rows if row["torch"] == f"=={(torch.version or '').partition('+')[0]}"
-        ]
-        right = (exact or fitting or [None])[-1]
-        if right == _last_of(name, matrix) and not exact:
-            right = None
+        fitting = [row["version"] for row in rows if matches(torch.version, _torch_of(row, matrix))]
+        right = fitting[-1] if fitting else None
     address = held.address if held else f"framework.{name}.version"
     if right:
         to = right + tail
         fixes.append(Fix(address, to, f"install {name} {to} beside torch {torch.version}",
                          version_trial(name, to, stack)))  # fmt: skip
     if built and release(built):
-        to = built.partition("+")[0] + (f"+{local}" if local else "")
+        to = _public(built) + (f"+{local}" if local else "")
         fixes.append(
             Fix(torch.address, to, f"install torch {to}, which it is for", version_trial("torch", to, stack))
         )
@@ -441,13 +443,13 @@ def _companion_fixes(
 def _other_cuda(name: str, held: Installed, stack: Stack) -> Outcome:
     """Hold the CUDA of a companion's build to torch's."""
     torch, own = stack.build("torch"), stack.build(name)
-    if torch is None or own is None or torch.cuda is None or name in ("torchdata",):
+    if torch is None or own is None or torch.cuda is None or own.cuda is None:
         return
     cuda = own.cuda
-    if cuda is None or series(cuda) == series(torch.cuda):
+    if series(cuda) == series(torch.cuda):
         return
     # A bare major ("cu12") says nothing of the minor.
-    if "." not in cuda + torch.cuda and major(cuda) == major(torch.cuda):
+    if major(cuda) == major(torch.cuda) and not ("." in cuda and "." in torch.cuda):
         return
     grave = major(cuda) != major(torch.cuda) or name == "torchaudio"
     words = [f"CUDA {each}" if each else "the CPU" for each in (cuda, torch.cuda)]
@@ -468,7 +470,7 @@ def _same_local(name: str, held: Installed, torch: Build, stack: Stack) -> tuple
     local = (torch.version or "").partition("+")[2]
     if not local or not held.version:
         return ()
-    to = f"{held.version.partition('+')[0]}+{local}"
+    to = f"{_public(held.version)}+{local}"
     trial = version_trial(name, to, stack)
     if stack.framework(name):
         trial[f"framework.{name}.cuda"] = torch.cuda
@@ -480,42 +482,43 @@ def _triton(stack: Stack, matrix: Matrix) -> Outcome:
     torch = stack.version_of("torch")
     if torch is None or not is_release(torch.version) or torch.manager == "conda":
         return
-    pins = [
-        (wanted.specifier, f"requires.{torch.name}")
-        for line in stack.manifest.requires.get("torch", ())
-        if (wanted := parse_requirement(line))
-        and wanted.name in ("triton", "pytorch-triton")
-        and wanted.specifier
-    ]
+    asked, line = _asked("torch", ("triton", "pytorch-triton"), stack)
     row = _row_of(torch.version or "", matrix.rows("torch", "release"))
-    if not pins and row and row.get("triton"):
-        pin = row["triton"]
-        pins = [(pin if pin[0] in "=~<>" else f"=={pin}", torch.address)]
-    for name in ("triton", "pytorch-triton", "triton-windows", "torchtriton"):
+    pin = asked or (row.get("triton") if row else None)
+    if not pin:
+        return
+    specifier = f"=={pin}" if pin[0].isdigit() else pin
+    minor = series(specifier.lstrip("=~"))
+    for name in ("triton", "pytorch-triton", "triton-windows"):
         held = stack.version_of(name)
-        if held is None or not held.version or not pins or not is_release(held.version):
+        if held is None or not held.version or not is_release(held.version):
             continue
-        specifier, address = pins[0]
-        exact = specifier.lstrip("=~")
-        if matches(held.version, specifier) is not False or (
-            name == "triton-windows" and series(held.version) == series(exact)
-        ):
+        # The releases for Windows are post releases with numbers of their own.
+        wanted = f"=={dotted(minor)}.*" if name == "triton-windows" else specifier
+        if matches(held.version, wanted) is not False:
             continue
-        near = series(held.version) == series(exact)
+        to = wanted.lstrip("=~").removesuffix(".*")
         yield Finding(
             subject=held.address,
             message=f"torch {torch.version} is for triton{specifier}, and {name} {held.version} is installed",
             evidence=(
                 Evidence(held.address, held.version),
                 *_facts_of("torch", torch, stack),
-                *([Evidence(address, specifier)] if address.startswith("requires.") else []),
+                *([Evidence("requires.torch", line)] if line else []),
             ),
-            fixes=(
-                Fix(held.address, specifier, f"install {name}{specifier}", version_trial(name, exact, stack)),
-            ),
-            source=row["source"] if row else "metadata of torch (Requires-Dist)",
-            severity="note" if near else "warning",
+            fixes=(Fix(held.address, wanted, f"install {name}{wanted}", version_trial(name, to, stack)),),
+            source="metadata of torch (Requires-Dist)" if line or not row else row["source"],
+            severity="note" if series(held.version) == minor else "warning",
         )
+
+
+def _asked(owner: str, names: tuple[str, ...], stack: Stack) -> tuple[str, str]:
+    """Return the range in which an installed package asks for one of these, and the line that says so; else ""."""
+    for line in stack.manifest.requires.get(owner, ()):
+        wanted = parse_requirement(line)
+        if wanted and wanted.name in names and wanted.specifier:
+            return wanted.specifier, line
+    return "", ""
 
 
 def _jaxlib(stack: Stack, matrix: Matrix) -> Outcome:
@@ -530,7 +533,7 @@ def _jaxlib(stack: Stack, matrix: Matrix) -> Outcome:
             continue
         if _base(package.version) == _base(jaxlib.version):
             continue
-        to = jaxlib.version.partition("+")[0]
+        to = _public(jaxlib.version)
         yield Finding(
             subject=f"package.pip.{name}",
             message=f"{name} {package.version} does not belong to jaxlib {jaxlib.version}: JAX leaves it out and "
@@ -554,25 +557,27 @@ def _base(text: str) -> tuple[int, ...]:
 
 def _jax_and_jaxlib(jax: Installed, jaxlib: Installed, stack: Stack, matrix: Matrix) -> Outcome:
     row = _row_of(jax.version or "", matrix.rows("jax", "release"))
-    pin = next(
-        (asked.specifier for line in stack.manifest.requires.get("jax", ())
-         if (asked := parse_requirement(line)) and asked.name == "jaxlib" and asked.specifier), None,
-    )  # fmt: skip
+    pin, line = _asked("jax", ("jaxlib",), stack)
     wanted = pin or (row["jaxlib"] if row else None)
     newer = release(jaxlib.version) > release(jax.version) and is_release(jax.version)
     if not (newer or (wanted and matches(jaxlib.version, wanted) is False)):
         return
     need = wanted or f"<={jax.version}"
-    target = (jax.version or "").partition("+")[0]
+    target = _public(jax.version)
     yield Finding(
         subject=jaxlib.address,
         message=f"jax {jax.version} needs jaxlib {need}, and jaxlib {jaxlib.version} is installed",
-        evidence=(Evidence(jaxlib.address, jaxlib.version), *_facts_of("jax", jax, stack)),
+        evidence=(
+            Evidence(jaxlib.address, jaxlib.version),
+            *_facts_of("jax", jax, stack),
+            *([Evidence("requires.jax", line)] if line else []),
+        ),
         fixes=(
             Fix(jaxlib.address, target, f"install jax and jaxlib {target} together",
                 version_trial("jaxlib", target, stack)),
         ),
-        source=row["source"] if row else "jax/_src/lib/__init__.py: check_jaxlib_version",
+        source="metadata of jax (Requires-Dist)" if line
+        else row["source"] if row else "jax/_src/lib/__init__.py: check_jaxlib_version",
     )  # fmt: skip
 
 
@@ -602,16 +607,18 @@ def _tensorflow_companions(stack: Stack, matrix: Matrix) -> Outcome:
         other = stack.version_of(name)
         if other is None or not other.version:
             continue
-        found = _row_of(other.version, [each for each in rows if each["package"] == name])
+        own = [each for each in rows if each["package"] == name]
+        found = _row_of(other.version, own)
         if found and matches(held.version, found["tensorflow"]) is False:
+            fitting = [each["version"] for each in own if matches(held.version, each["tensorflow"])]
             # tensorflow-probability is pure Python: it says so itself and often works on.
             yield _tf_pair(name, other, held, found["tensorflow"], found["source"], stack, theirs=True,
-                           error=name != "tensorflow-probability")  # fmt: skip
+                           error=name != "tensorflow-probability", fitting=fitting[-1:])  # fmt: skip
 
 
 def _tf_pair(
     name: str, other: Installed, held: Installed, wanted: str, source: str, stack: Stack, *, error: bool,
-    theirs: bool = False,
+    theirs: bool = False, fitting: Sequence[str] = (),
 ) -> Finding:  # fmt: skip
     right = wanted.lstrip("=>").removesuffix(".*")
     message = (
@@ -626,6 +633,8 @@ def _tf_pair(
         message=message,
         evidence=(Evidence(other.address, other.version), *_facts_of(held.name, held, stack)),
         fixes=(
+            *(Fix(other.address, f"=={version}.*", f"install {name}=={version}.* beside {held.name} {held.version}",
+                  version_trial(name, version, stack)) for version in fitting),
             Fix(address, wanted, f"install {moved}{wanted}", version_trial(moved, to, stack)),
         ),
         source=source,
@@ -663,7 +672,7 @@ def extension_abi_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     seen: set[str] = set()
     listed = {row["package"] for row in matrix.rows("extensions", "extension")}
     for name in names:
-        if name in TORCH_COMPANIONS or name in ("torch", "triton", "pytorch"):
+        if name in TORCH_COMPANIONS:
             continue
         held = stack.version_of(name)
         for finding in _misfits(name, held, stack):
@@ -692,14 +701,16 @@ def _misfits(name: str, held: Installed | None, stack: Stack) -> Iterator[Findin
         plain = {"cuda": "CUDA", "python": "Python"}.get(target.what, target.what)
         yield Finding(
             subject=subject,
-            message=f"{label} was built for {plain} {target.wanted[0]}, and {have.label} is installed",
+            message=f"{label} was built for {plain} {' or '.join(target.wanted)}, and {have.label} is installed",
             evidence=(
                 Evidence(target.address, target.value),
                 *([Evidence(held.address, held.version)] if held and held.address != target.address else []),
                 *have.evidence,
             ),
             fixes=_rebuilt(name, target, have, stack),
-            source="PyTorch, C++ ABI and extension notes; the wheel's own name",
+            source="its own build facts"
+            if target.address.endswith(".built_for")
+            else "PyTorch, C++ ABI and extension notes; the build's own name",
             severity="error" if not near and target.what in ("torch", "python", "cuda") else "warning",
         )
     yield from _other_abi(name, held, label, stack)
@@ -749,7 +760,7 @@ def _targets(name: str, held: Installed | None, stack: Stack) -> Iterator[Target
         if wanted and what != "numpy":
             yield Target(what, (wanted,), f"framework.{name}.built_for", {what: wanted})
     texts = [(held.address, held.version, held.build)] if held else []
-    if framework and framework.version and not (held and held.version == framework.version):
+    if framework and framework.version:
         texts.append((f"framework.{name}.version", framework.version, None))
     for address, text, build in texts:
         local = (text or "").partition("+")[2]
@@ -813,24 +824,38 @@ def _fits(what: str, wanted: str, have: str) -> bool:
 
 
 def _rebuilt(name: str, target: Target, have: _Have, stack: Stack) -> tuple[Fix, ...]:
-    """Offer the framework that the extension was built for; its rebuild is advice that cannot be tried on a version."""
+    """Offer what the extension was built for, where that is one release, and a build of it for what is there."""
     fixes = []
-    if target.what not in ("cuda", "python", "torch") or (target.what == "torch" and len(target.wanted) == 1):
+    if target.what not in ("cuda", "python") and len(target.wanted) == 1:
         to = target.wanted[0] if len(release(target.wanted[0])) > 2 else f"{target.wanted[0]}.0"
         address = have.evidence[0].address
         if address.startswith(("package.", "framework.")):
             fixes.append(Fix(address, target.wanted[0], f"install {target.what} {target.wanted[0]}",
                              version_trial(target.what, to, stack)))  # fmt: skip
-    if target.address.endswith(".built_for"):
-        fixes.append(
-            Fix(
-                address=target.address,
-                to=have.version,
-                message=f"install a build of {name} for {have.label}, or build it against that",
-                trial={target.address: {}},
-            )
-        )
+    message = f"install a build of {name} for {have.label}, or build it against that"
+    fixes.append(Fix(target.address, have.version, message, _another_build(name, stack)))
     return tuple(fixes)
+
+
+def _another_build(name: str, stack: Stack) -> dict[str, Any]:
+    """Return the changes that leave of an extension its version, and nothing that says how it was built."""
+    trial: dict[str, Any] = {}
+    package, framework = stack.package(name), stack.framework(name)
+    if package and "+" in (package.version or ""):
+        trial[f"{package.address}.version"] = _public(package.version)
+    if package and package.build:
+        trial[f"{package.address}.build"] = None
+    if framework and framework.version:
+        trial[f"framework.{name}.version"] = _public(framework.version)
+    if framework:
+        trial |= {f"framework.{name}.built_for": {}, f"framework.{name}.cuda": None,
+                  f"framework.{name}.cxx11_abi": None}  # fmt: skip
+    return trial
+
+
+def _public(text: str | None) -> str:
+    """Return a version without its local label."""
+    return (text or "").partition("+")[0]
 
 
 def _other_abi(name: str, held: Installed | None, label: str, stack: Stack) -> Iterator[Finding]:
@@ -845,12 +870,7 @@ def _other_abi(name: str, held: Installed | None, label: str, stack: Stack) -> I
         return
     words = {True: "the C++11 ABI", False: "the old C++ ABI"}
     version_of_torch = stack.version_of("torch")
-    fixes: tuple[Fix, ...] = ()
-    if address.endswith(".cxx11_abi"):
-        fixes = (
-            Fix(address, str(ours).lower(), f"install the wheel of {name} that is marked cxx11abi{str(ours).upper()}",
-                {address: ours}),
-        )  # fmt: skip
+    message = f"install the wheel of {name} that is marked cxx11abi{str(ours).upper()}"
     yield Finding(
         subject=held.address if held and held.address.startswith("package.") else f"framework.{name}",
         message=f"{label} was compiled with {words[abi]} and torch with {words[ours]}",
@@ -860,7 +880,7 @@ def _other_abi(name: str, held: Installed | None, label: str, stack: Stack) -> I
             Evidence("framework.torch.cxx11_abi", ours),
             *(_facts_of("torch", version_of_torch, stack) if version_of_torch else ()),
         ),
-        fixes=fixes,
+        fixes=(Fix(address, str(ours).lower(), message, _another_build(name, stack)),),
         source="GCC, Dual ABI (_GLIBCXX_USE_CXX11_ABI); PyTorch 2.6 release notes",
     )
 
@@ -876,9 +896,7 @@ def _pinned_torch(name: str, held: Installed, stack: Stack, matrix: Matrix) -> O
         if (wanted := parse_requirement(line)) and wanted.name == "torch"
     ]
     rows = [row for row in matrix.rows("extensions", "extension") if row["package"] == name]
-    row = next(
-        (row for row in rows if version(row["version"]) == version(held.version.partition("+")[0])), None
-    )
+    row = next((row for row in rows if version(row["version"]) == version(_public(held.version))), None)
     if lines:
         specifier, source, where = lines[0][0], f"metadata of {name} (Requires-Dist)", f"requires.{name}"
     elif row is not None and "torch" in row:
@@ -956,7 +974,7 @@ def framework_python_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     for name, held, specifier, source, sure in _python_ranges(stack, matrix):
         if matches(python, specifier) is not False:
             continue
-        to = _inside(specifier)
+        to = _nearest(python, specifier)
         yield Finding(
             subject=held.address,
             message=f"{name} {held.version} is built for Python {specifier}, and this is Python {python}",
@@ -974,42 +992,32 @@ def framework_python_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         )
 
 
-def _inside(specifier: str) -> str:
-    """Return the newest Python below an upper bound, else the lowest: ">=3.8,<3.12" -> "3.11"."""
-    upper = re.search(r"<(\d+)\.(\d+)", specifier)
-    if upper:
-        return f"{upper[1]}.{int(upper[2]) - 1}"
-    lower = re.search(r">=(\d+\.\d+)", specifier)
-    return lower[1] if lower else ""
+def _nearest(python: str, specifier: str) -> str:
+    """Return the minor of Python in a range that is nearest to one outside it: ">=3.8,<3.12" -> "3.8" or "3.11"."""
+    bounds = [release(bound) for bound in re.findall(r"\d+\.\d+", specifier)]
+    if release(python) < bounds[0]:
+        return dotted(bounds[0])
+    return f"{bounds[-1][0]}.{bounds[-1][1] - 1}"
 
 
 def _python_ranges(stack: Stack, matrix: Matrix) -> Iterator[tuple[str, Installed, str, str, bool]]:
-    held_tf = tensorflow(stack)
-    subjects = (
-        ("torch", stack.version_of("torch"), "torch", 3),
-        ("tensorflow", held_tf, "tensorflow", 2),
-        ("jax", stack.version_of("jax"), "jax", 3),
-        ("numba", stack.version_of("numba"), "numba", 3),
-        (
-            "cupy",
-            next((p for n, p in stack.packages.items() if re.match(r"cupy(-cuda|$)", n)), None),
-            "cupy",
-            1,
-        ),
-    )
-    for _, held, subject, parts in subjects:
+    cupy = next((held for name, held in stack.packages.items() if re.match(r"cupy(-cuda|$)", name)), None)
+    # The rows of each name as many parts of a version.
+    for held, subject, parts in (
+        (stack.version_of("torch"), "torch", 3),
+        (tensorflow(stack), "tensorflow", 2),
+        (stack.version_of("jax"), "jax", 3),
+        (stack.version_of("numba"), "numba", 3),
+        (cupy, "cupy", 1),
+    ):
         if held is None or not held.version or not is_release(held.version):
             continue
         row = _row_of(dotted(release(held.version)[:parts]), matrix.rows(subject, "release"))
-        if parts == 1:
-            rows = matrix.rows(subject, "release")
-            row = next((row for row in rows if release(row["version"]) == release(held.version)[:1]), None)
         if row is None or "python" not in row:
             continue
-        own = any(mark in held.address for mark in ("conda",)) or held.manager == "conda"
         # An import that was seen to be compiled for this Python is somebody's own build.
         seen = not stack.partial and held.name in stack.frameworks
-        yield held.name, held, row["python"], row["source"], not (own or seen)
+        yield held.name, held, row["python"], row["source"], not (held.manager == "conda" or seen)
 
 
 # ---- CUDA that a framework finds ---------------------------------------------------------------------------
@@ -1026,12 +1034,11 @@ class FoundCuda(NamedTuple):
 def found_cuda(stack: Stack, framework: str) -> FoundCuda | None:
     """Return the CUDA that a framework finds: its effective cudart, else wheels, conda's, the active toolkit."""
     known = [copy for copy in stack.libraries("cudart") if copy.version]
-    copies = [copy for copy in known if framework in copy.used_by]
-    if stack.partial and len(known) == 1 and not known[0].used_by:
-        # A pasted report names the only one that it saw.
-        copies = known
-    if copies:
-        return FoundCuda(copies[0].version or "", "library.cudart", copies[0].path or "libcudart")
+    # A pasted report names the only one that it saw.
+    alone = stack.partial and len(known) == 1 and not known[0].used_by
+    for copy in known:
+        if copy.version and (alone or framework in copy.used_by):
+            return FoundCuda(copy.version, "library.cudart", copy.path or "libcudart")
     for name, package in stack.manifest.package.pip.items():
         if re.fullmatch(r"nvidia-cuda-runtime(?:-cu\d+)?", name) and package.version:
             return FoundCuda(package.version, f"package.pip.{name}", name)
@@ -1112,10 +1119,13 @@ def _cuda_fix(found: FoundCuda, built: str, stack: Stack) -> tuple[Fix, ...]:
     elif found.address == "library.cudart":
         from envlock.rules.cuda import to_plain_copy
 
+        copies = stack.libraries("cudart")
         trial = {
             found.address: [
-                {**to_plain_copy(copy), "version": to} if copy.used_by else to_plain_copy(copy)
-                for copy in stack.libraries("cudart")
+                {**to_plain_copy(copy), "version": to}
+                if copy.used_by or len(copies) == 1
+                else to_plain_copy(copy)
+                for copy in copies
             ]
         }
     else:
@@ -1178,12 +1188,24 @@ def _onnxruntime_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     if found and (
         major(found.version) != major(built) or ((major(built) or 0) < 11 and not loads(built, found.version))
     ):
-        # The other index has builds of the same version for another CUDA.
-        other = not told and any(major(row["cuda"]) == major(found.version) for row in rows)
-        yield _cuda_finding(label, built, facts, found, source, _cuda_fix(found, built, stack),
+        other = () if told else _other_onnxruntime(rows, major(found.version), matrix)
+        yield _cuda_finding(label, built, facts, found, source, (*_cuda_fix(found, built, stack), *other),
                             "warning" if other else "error")  # fmt: skip
         return
     yield from _onnxruntime_cudnn(stack, label, mine, facts)
+
+
+def _other_onnxruntime(rows: list[Any], cuda: int | None, matrix: Matrix) -> tuple[Fix, ...]:
+    """Offer the build of the same release for another CUDA, which lies on an index of its own."""
+    from envlock.rules.builds import builds
+
+    address = "framework.onnxruntime.cuda"
+    return tuple(
+        Fix(address, build.cuda, build.install, {address: build.cuda})
+        for row in rows
+        for build in builds(matrix, "onnxruntime-gpu", f"=={row['version']}")
+        if major(row["cuda"]) == cuda and build.cuda == row["cuda"]
+    )
 
 
 def _same_release(listed: str, have: str) -> bool:
@@ -1210,10 +1232,14 @@ def _onnxruntime_cudnn(stack: Stack, label: str, rows: list[Any], facts: tuple[E
     ]
     if not have or any(major(each) == wanted for _, each in have):
         return
+    from envlock.rules.cuda import Held, install
+
+    address, version = have[0]
     yield Finding(
-        subject=have[0][0],
-        message=f"{label} was built with cuDNN {wanted} and finds cuDNN {have[0][1]} only",
+        subject=address,
+        message=f"{label} was built with cuDNN {wanted} and finds cuDNN {version} only",
         evidence=(*(Evidence(address, value) for address, value in have), *facts),
+        fixes=install(stack, "cudnn", Held(version, address, "onnxruntime"), rows[0]["cudnn"]),
         source=rows[0]["source"],
         rank=1,
     )
@@ -1246,8 +1272,11 @@ def _cupy_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         if fits is not False:
             continue
         facts = (Evidence(f"package.pip.{name}", package.version),)
+        first = re.search(r">=(\d+\.\d+)", row["cuda"]) if row else None
         # Within a major only NVRTC's soname differs, and only up to 11.1.
         near = major(found.version) == int(parts[1]) and int(parts[1]) >= 11
+        words = f"{first[1]} or newer" if first and near else built
+        built = first[1] if first else built
         fixes = _cuda_fix(found, built, stack)
         other = f"cupy-cuda{major(found.version)}x"
         if other in rows:
@@ -1256,7 +1285,7 @@ def _cupy_cuda(stack: Stack, matrix: Matrix) -> Outcome:
                      *fixes)  # fmt: skip
         label = f"{name} {package.version or ''}".strip()
         source = row["source"] if row else "CuPy, installation guide"
-        yield _cuda_finding(label, built, facts, found, source, fixes, "warning" if near else "error")
+        yield _cuda_finding(label, words, facts, found, source, fixes, "warning" if near else "error")
 
 
 def _mxnet_cuda(stack: Stack, matrix: Matrix) -> Outcome:
@@ -1300,15 +1329,15 @@ def _bitsandbytes_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     torch = stack.build("torch")
     override = stack.environ.get("BNB_CUDA_VERSION", "")
     if re.fullmatch(r"\d{3}", override):
-        cuda, address, what = (
+        cuda, fact, what = (
             f"{override[:2]}.{override[2]}",
-            "environ.BNB_CUDA_VERSION",
+            Evidence("environ.BNB_CUDA_VERSION", override),
             "BNB_CUDA_VERSION asks for",
         )
     elif torch and torch.cuda:
-        cuda, address, what = torch.cuda, torch.facts[0][0], f"{torch.label} has"
+        cuda, fact, what = torch.cuda, Evidence(*torch.facts[0]), f"{torch.label} has"
     elif found := found_cuda(stack, "bitsandbytes"):
-        cuda, address, what = found.version, found.address, "it finds"
+        cuda, fact, what = found.version, Evidence(found.address, found.version), "it finds"
     else:
         return
     builds = row["cuda_builds"] if row else tuple({each for other in rows for each in other["cuda_builds"]})
@@ -1322,13 +1351,11 @@ def _bitsandbytes_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     if row is not None and row is rows[-1] and wanted != version(row["version"]):
         yield Unknown(needs=f"the CUDA builds of {label}")
         return
-    held_facts = [Evidence(held.address, held.version)] if held else []
-    value = torch.facts[0][1] if torch and torch.facts and address == torch.facts[0][0] else cuda
     yield Finding(
-        subject=address,
+        subject=fact.address,
         message=f"{label} has no binary for CUDA {dotted(series(cuda))}, which {what}: its builds are for "
         f"{dotted(first)} to {dotted(last)}",
-        evidence=(Evidence(address, value), *held_facts, Evidence("framework.bitsandbytes", None)),
+        evidence=(fact, *(_facts_of("bitsandbytes", held, stack) if held else ())),
         fixes=_newer_bitsandbytes(held, cuda, rows, stack),
         source=(row or rows[-1])["source"],
     )
@@ -1358,8 +1385,6 @@ def framework_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
     """
     for row in matrix.rows("breakages", "framework-known-bad"):
         held = stack.version_of(row["framework"])
-        if row["framework"] == "tensorflow":
-            held = tensorflow(stack)
         if held is None or not held.version or not matches(held.version, row["affected"]):
             continue
         evidence = [Evidence(held.address, held.version), *_facts_of(row["framework"], held, stack)[1:]]

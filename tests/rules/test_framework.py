@@ -87,6 +87,59 @@ def test_builds_without_cuda_of_other_frameworks_and_channels(packages, known):
     assert bool(found("cpu-build-installed", GPU + packages, "import")) is known
 
 
+@pytest.mark.parametrize(
+    ("packages", "known"),
+    [
+        (pip(onnxruntime="1.19.2") + '[framework.onnxruntime]\ncuda = "12.4"\n', False),
+        (pip(onnxruntime="1.19.2", onnxruntime_directml="1.19.2"), False),
+        (pip(tensorflow_cpu="2.15.0", tensorflow="2.15.0"), False),
+        (pip(intel_tensorflow="2.15.0"), True),
+        (pip(paddlepaddle="2.6.1"), True),
+        (pip(paddlepaddle="2.6.1", paddlepaddle_gpu="2.6.1"), False),
+        (pip(tensorflow="2.0.0"), True),
+        (pip(tensorflow="2.0.0", tensorflow_gpu="2.0.0"), False),
+        (pip(tensorflow="2.1.0"), False),
+        (pip(jaxlib="0.4.20+cuda12.cudnn89"), False),
+        (pip(jaxlib="0.4.35", jax_rocm60_plugin="0.4.35"), False),
+        (pip(jaxlib="0.4.35") + '[framework.jax]\ncuda = "12.3"\n', False),
+        ('[framework.torch]\nversion = "2.4.0+rocm6.1"\ncuda = ""\nhip = "6.1"\n', False),
+        ('[host]\narch = "aarch64"\n' + pip(torch="2.9.0.dev20250901"), False),
+        (
+            '[host]\narch = "aarch64"\n[package.pip]\ntorch = { version = "2.9.0", source = "git+https://x/torch" }\n',
+            False,
+        ),
+        ('[package.conda]\ntensorflow-base = { version = "2.12.0", build = "eigen_py311h1_0" }\n', True),
+        (
+            pip(tensorflow="2.12.0") + '[package.conda]\ntensorflow-base = { build = "eigen_py311h1_0" }\n',
+            False,
+        ),
+    ],
+)
+def test_which_packages_are_cpu_builds(packages, known):
+    assert bool(found("cpu-build-installed", GPU + packages)) is known
+
+
+@pytest.mark.parametrize(
+    ("said", "severity"),
+    [
+        ('[container]\nvisible_devices = "0"\n', "warning"),
+        ('[container]\nvisible_devices = "void"\n', "note"),
+        ('[container]\nvisible_devices = "none"\n', "note"),
+        ('[container]\nvisible_devices = ""\n', "note"),
+        ('[[toolkit]]\nversion = "12.4"\nactive = true\n', "warning"),
+        ('[[toolkit]]\nversion = "12.4"\n', "note"),
+        ('[package.pip]\nnvidia-cublas-cu12 = { version = "12.4.5.8" }\n', "warning"),
+        ('[package.pip]\nnvidia-ml-py = { version = "12.560.30" }\n', "note"),
+        ('[host]\nplatform = "darwin"\n', None),
+    ],
+)
+def test_a_paste_tells_by_its_packages_whether_a_gpu_is_meant(said, severity):
+    text = '[framework.torch]\nversion = "2.4.0+cpu"\ncuda = ""\n' + said
+    assert [each.severity for each in found("cpu-build-installed", text, "import")] == [severity] * bool(
+        severity
+    )
+
+
 # ---- framework-companion-mismatch
 
 
@@ -158,6 +211,30 @@ def test_keras_3_does_not_belong_to_tensorflow_2_15():
     assert found("framework-companion-mismatch", pip(tensorflow="2.16.1", keras="3.3.3")) == []
 
 
+def test_a_companion_that_asks_for_no_release_of_torch_is_believed():
+    text = pip(torch="2.4.0", torchdata="0.7.0")
+    assert only("framework-companion-mismatch", text).subject == "package.pip.torchdata"
+    assert (
+        found("framework-companion-mismatch", text + '[requires]\ntorchdata = ["requests", "torch>=2"]\n')
+        == []
+    )
+    other = text + '[requires]\ntorchdata = ["requests", "urllib3>=1.25"]\n'
+    assert only("framework-companion-mismatch", other).subject == "package.pip.torchdata"
+
+
+@pytest.mark.parametrize(
+    ("release", "known"), [("2.0.0", False), ("2.1.0", True), ("2.20.0", True), ("2.21.0", False)]
+)
+def test_tensorboard_follows_tensorflow_from_2_1_to_2_20(release, known):
+    said = found("framework-companion-mismatch", pip(tensorflow=release, tensorboard="2.9.0"))
+    assert bool(said) is known
+
+
+def test_the_plugin_after_one_that_belongs_is_looked_at_too():
+    text = pip(jaxlib="0.5.0", jax_cuda12_pjrt="0.5", jax_cuda12_plugin="0.4.38")
+    assert only("framework-companion-mismatch", text).subject == "package.pip.jax-cuda12-plugin"
+
+
 # ---- extension-abi-mismatch
 
 
@@ -205,6 +282,19 @@ def test_a_library_that_the_extension_was_not_compiled_with():
     assert found("extension-abi-mismatch", text.format("1.14.2")) == []
 
 
+@pytest.mark.parametrize(("name", "told"), [("flash-attn", 1), ("mmcv", 1), ("ext", 0)])
+def test_a_cuda_that_nobody_links_to_torch_says_nothing(name, told):
+    text = f'[framework.{name}]\ncuda = "11.8"\n' + pip(torch="2.4.0+cu124")
+    assert len(found("extension-abi-mismatch", text)) == told
+
+
+def test_a_wheel_for_another_cuda_major_than_torchs():
+    wheel = "2.7.4.post1+cu{}torch2.6cxx11abiFALSE"
+    finding = only("extension-abi-mismatch", pip(torch="2.6.0+cu124", flash_attn=wheel.format("11")))
+    assert "was built for CUDA 11, and torch 2.6.0+cu124 (CUDA 12.4) is installed" in finding.message
+    assert found("extension-abi-mismatch", pip(torch="2.6.0+cu124", flash_attn=wheel.format("12"))) == []
+
+
 @pytest.mark.parametrize(
     ("digits", "read"),
     [
@@ -241,9 +331,17 @@ def test_a_framework_that_was_seen_compiled_for_this_python_is_somebodys_own_bui
     assert [finding.severity for finding in found("framework-python-unsupported", text)] == ["warning"]
 
 
+def test_a_conda_package_for_another_python_is_the_solvers_to_judge():
+    text = '[python]\nversion = "3.13.1"\n'
+    for table, severity in (("conda", "warning"), ("pip", "error")):
+        packages = f'[package.{table}]\nnumba = {{ version = "0.60.0" }}\n'
+        assert only("framework-python-unsupported", text + packages).severity == severity
+
+
 @pytest.mark.parametrize(
     ("built", "have", "does"),
-    [("10.1", "10.2", False), ("11.0", "11.2", False), ("11.2", "11.8", True), ("11.2", "11.0", False), ("12.3", "12.8", True),
+    [("unknown", "12.4", True), ("12.4", "unknown", True), ("11.0", "11", True), ("11", "11.0", True),
+     ("10.1", "10.2", False), ("11.0", "11.2", False), ("11.2", "11.8", True), ("11.2", "11.0", False), ("12.3", "12.8", True),
      ("12", "12.8", True), ("11.8", "12.1", False)],
 )  # fmt: skip
 def test_sonames_decide_which_cuda_serves(built, have, does):
@@ -258,6 +356,34 @@ def test_tensorflow_finds_a_cuda_that_it_was_not_built_for():
     assert (finding.subject, finding.severity) == ("toolkit", "error")
     assert "11.2" in finding.message
     assert found("framework-cuda-mismatch", TOOLKIT.format("11.8") + pip(tensorflow="2.10.0")) == []
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        pip(tensorflow_cpu="2.10.0"),
+        pip(intel_tensorflow="2.10.0"),
+        '[package.conda]\ntensorflow = { version = "2.10.0" }\n',
+        pip(tensorflow="2.10.0") + '[framework.tensorflow]\ncuda = ""\n',
+    ],
+)
+def test_a_tensorflow_that_loads_no_cuda_of_the_machine(packages):
+    assert found("framework-cuda-mismatch", TOOLKIT.format("12.1") + packages) == []
+
+
+@pytest.mark.parametrize("name", ["cudatoolkit", "cuda-cudart", "cuda-runtime", "cuda-toolkit"])
+def test_conda_packages_that_bring_a_cuda(name):
+    text = pip(tensorflow="2.10.0") + f'[package.conda]\n{name} = {{ version = "12.1.0" }}\n'
+    assert only("framework-cuda-mismatch", text).subject == f"package.conda.{name}"
+
+
+def test_two_toolkits_of_which_none_is_active_tell_nothing():
+    one = '[[toolkit]]\nversion = "12.1"\n'
+    packages = pip(tensorflow="2.10.0")
+    assert only("framework-cuda-mismatch", one + packages).subject == "toolkit"
+    assert found("framework-cuda-mismatch", one + one.replace("12.1", "12.4") + packages) == []
+    both = one + one.replace("12.1", "12.4") + "active = true\n"
+    assert "finds CUDA 12.4" in only("framework-cuda-mismatch", both + packages).message
 
 
 def test_tensorflow_with_cuda_wheels_of_its_own_does_not_mind_the_toolkit():
