@@ -718,8 +718,18 @@ def _channel_mix(row: Any, stack: Stack) -> Outcome:
     one, two = stack.conda(row["package"]), stack.conda(row["with"])
     if one is None or two is None or not one.channel or not two.channel:
         return
-    if _channel(one.channel) == _channel(two.channel):
+    comes_from = _channel(one.channel)
+    if comes_from == _channel(two.channel) or comes_from != row.get("channel", comes_from):
         return
+    ranges = ((one, row.get("affected")), (two, row.get("with_versions")))
+    holds = [
+        matches(dotted(release(held.version)), wanted) if held.version else None
+        for held, wanted in ranges
+        if wanted
+    ]
+    if False in holds:
+        return
+    severity = row.get("severity", "error")
     yield Finding(
         subject=f"package.conda.{row['package']}",
         message=f"{row['package']} comes from {one.channel} and {row['with']} from {two.channel}: their builds do not "
@@ -737,7 +747,7 @@ def _channel_mix(row: Any, stack: Stack) -> Outcome:
             ),
         ),
         source=row["source"],
-        severity=row.get("severity", "error"),
+        severity=_LOWER[severity] if None in holds else severity,
     )
 
 

@@ -107,6 +107,26 @@ def test_two_conda_packages_from_channels_that_do_not_mix():
     )
 
 
+@pytest.mark.parametrize(
+    ("cryptography", "channel", "openssl", "known"),
+    [
+        ("36.0.0", "pkgs/main", "3.0.5", True),
+        ("36.0.0", "pkgs/main", "1.1.1q", False),
+        ("43.0.0", "pkgs/main", "3.0.5", False),
+        ("36.0.0", "conda-forge", "3.0.5", False),
+    ],
+)
+def test_a_channel_mix_holds_for_the_releases_and_the_channel_of_its_row(
+    cryptography, channel, openssl, known
+):
+    other = "conda-forge" if channel == "pkgs/main" else "pkgs/main"
+    text = (
+        f'[package.conda]\ncryptography = {{ version = "{cryptography}", channel = "{channel}" }}\n'
+        f'openssl = {{ version = "{openssl}", channel = "{other}" }}\n'
+    )
+    assert bool(found("known-breakage", text)) is known
+
+
 # ---- numpy-abi
 
 
