@@ -62,7 +62,11 @@ def family_row(matrix: Matrix, cuda: str) -> Row | None:
     return next((row for row in matrix.rows("cuda", "family") if row["major"] == major), None)
 
 
-def driver_for_cuda(matrix: Matrix, cuda: str, platform: Literal["linux", "windows"]) -> DriverFloor | None:
+Platform = Literal["linux", "windows"]
+"""Whose driver it is: the two number the drivers of one branch differently."""
+
+
+def driver_for_cuda(matrix: Matrix, cuda: str, platform: Platform) -> DriverFloor | None:
     """Return the oldest driver for programs of a CUDA version; None where the matrix does not know it.
 
     A minor that is not known yet still runs by its major's minor-version compatibility.
@@ -77,10 +81,22 @@ def driver_for_cuda(matrix: Matrix, cuda: str, platform: Literal["linux", "windo
     return min(floors, key=lambda floor: version_key(floor.version)) if floors else None
 
 
-def branch_row(matrix: Matrix, driver: str | None) -> Row | None:
-    """Return the branch of a driver version ("535.104.05" is of 535); None for one that is not known."""
-    branch = (driver or "").strip().split(".")[0]
-    return next((row for row in matrix.rows("driver", "branch") if row["branch"] == branch), None)
+_WINDOWS_FROM = 450
+"""From here on the matrix has every branch, so that a number between two of them tells which one it is of."""
+
+
+def branch_row(matrix: Matrix, driver: str | None, platform: Platform = "linux") -> Row | None:
+    """Return the branch of a driver version ("535.104.05" is of 535); None for one that is not known.
+
+    On Windows a branch counts on up to the next one (the CUDA release notes pair 535.104.05 with 537.13). Of a number
+    beyond the newest branch that is known, nobody can tell whether it begins another.
+    """
+    rows, number = matrix.rows("driver", "branch"), (driver or "").strip().split(".")[0]
+    exact = next((row for row in rows if row["branch"] == number), None)
+    if exact or platform == "linux" or not number.isdigit() or int(number) < _WINDOWS_FROM:
+        return exact
+    older = [row for row in rows if int(row["branch"]) < int(number)]
+    return max(older, key=lambda row: int(row["branch"])) if len(older) < len(rows) else None
 
 
 def gpu_row(matrix: Matrix, name: str) -> Row | None:

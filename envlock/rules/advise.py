@@ -11,7 +11,7 @@ from envlock.manifest.model import Gpu, Library, Manifest
 from envlock.manifest.versions import dotted, matches, release, series
 from envlock.matrix.lookup import nvcc_row
 from envlock.rules.builds import Build, builds, torch_install
-from envlock.rules.driver import below_floor, driver_cuda, driver_floor
+from envlock.rules.driver import below_floor, driver_branch, driver_cuda, driver_floor
 from envlock.rules.gpus import Device, capability_rows, devices, sm
 from envlock.rules.model import Fix
 from envlock.rules.stack import Stack
@@ -147,11 +147,13 @@ def _gpus(build: Build, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
 
 def _driver_for(device: Device, stack: Stack, matrix: Matrix) -> Iterator[Reason]:
     """Judge the driver's branch by the GPU: too old to know it, or so new that it was dropped."""
-    branch = release(stack.driver.version)[:1]
-    for row in capability_rows(device, matrix.rows("driver", "gpu-support")) if branch else ():
-        if row.get("first_branch") and branch[0] < int(row["first_branch"]):
+    branch = driver_branch(stack, matrix)
+    if branch is None:
+        return
+    for row in capability_rows(device, matrix.rows("driver", "gpu-support")):
+        if row.get("first_branch") and branch < int(row["first_branch"]):
             yield Reason("no", f"{device.label} needs driver {row['first_branch']} or newer")
-        if row.get("last_branch") and branch[0] > int(row["last_branch"]):
+        if row.get("last_branch") and branch > int(row["last_branch"]):
             yield Reason("no", f"driver {row['last_branch']} is the last for {device.label}")
 
 

@@ -137,7 +137,7 @@ def _newer_driver(text: str, stack: Stack, matrix: Matrix) -> tuple[Fix, ...]:
     if not wanted:
         return ()
     row = next((row for row in matrix.rows("cuda", "toolkit") if series(row["cuda"]) == wanted), None)
-    version = row.get("driver_linux") if row else driver_floor(wanted, stack, matrix)[0]
+    version = row.get(f"driver_{stack.driver_platform}") if row else driver_floor(wanted, stack, matrix)[0]
     if not version:
         return ()
     return (
@@ -382,7 +382,7 @@ def wsl_driver_conflict(stack: Stack, matrix: Matrix) -> Outcome:
     Source: CUDA on WSL User Guide, "do not install any NVIDIA GPU Linux driver within WSL 2".
     """
     manifest = stack.manifest
-    if manifest.host.platform != "wsl2" and "microsoft" not in (manifest.host.kernel or "").lower():
+    if not stack.wsl2:
         return
     packages = [name for name in manifest.package.system if _LINUX_DRIVER.fullmatch(name)]
     libcuda = stack.driver.libcuda or ""

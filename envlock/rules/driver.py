@@ -81,7 +81,7 @@ def driver_cuda(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
     """Return the highest CUDA that the driver itself supports: as it said, else by its branch; () if not known."""
     if stack.driver.cuda:
         return series(stack.driver.cuda)
-    row = branch_row(matrix, stack.driver.version)
+    row = branch_row(matrix, stack.driver.version, stack.driver_platform)
     return series(row.get("max_cuda")) if row else _cuda_of_old_driver(stack, matrix)
 
 
@@ -91,7 +91,7 @@ def _cuda_of_old_driver(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
     oldest = min(release(row["branch"]) for row in matrix.rows("driver", "branch"))
     if not have or have >= oldest:
         return ()
-    column = "driver_windows" if stack.manifest.host.platform == "windows" else "driver_linux"
+    column = f"driver_{stack.driver_platform}"
     floors = [
         (release(row[column]), series(row["cuda"])) for row in matrix.rows("cuda", "toolkit") if column in row
     ]
@@ -135,12 +135,13 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     Shows itself as "The NVIDIA driver on your system is too old", cudaErrorInsufficientDriver (35) or
     is_available() being False. From CUDA 11 on all minors of a major run on the driver of the first one
     (minor-version compatibility), before that each minor needs its own. A forward-compatibility libcuda
-    lifts the limit on data-centre GPUs. Code that must be compiled from PTX on the machine is not covered.
+    lifts the limit on data-centre GPUs. Code that must be compiled from PTX on the machine is not covered. Inside
+    WSL2 the driver is that of Windows, whose versions are counted differently.
 
-    Fix: a newer driver, or a build of the framework for an older CUDA.
+    Fix: a newer driver (for WSL2 on Windows), or a build of the framework for an older CUDA.
 
-    Source: CUDA Compatibility, minor version and forward compatibility; CUDA Toolkit release notes, table
-    of toolkits and driver versions.
+    Source: CUDA Toolkit release notes, CUDA Driver: the tables of driver ranges and versions; CUDA Compatibility,
+    Forward Compatibility; CUDA on WSL User Guide, CUDA Support for WSL 2.
     """
     driver = stack.driver
     if not (driver.version or driver.cuda):
@@ -179,7 +180,8 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
                 Fix(
                     address="driver.version",
                     to=f">={floor}",
-                    message=f"install NVIDIA driver {floor} or newer",
+                    message=f"install NVIDIA driver {floor} or newer"
+                    + (" on Windows, and none inside WSL2" if stack.wsl2 else ""),
                     trial={
                         "driver.version": floor,
                         "driver.kernel_module": None,
@@ -194,8 +196,7 @@ def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
 
 def driver_floor(wanted: tuple[int, ...], stack: Stack, matrix: Matrix) -> tuple[str, str, bool]:
     """Return the oldest driver that runs a CUDA (x, y), its source, and whether the matrix knows it."""
-    platform = stack.manifest.host.platform
-    floor = driver_for_cuda(matrix, dotted(wanted), "windows" if platform == "windows" else "linux")
+    floor = driver_for_cuda(matrix, dotted(wanted), stack.driver_platform)
     return (floor.version, floor.row["source"], True) if floor else ("", "", False)
 
 
@@ -236,6 +237,12 @@ def _older_build(need: Need, runs: str, stack: Stack, matrix: Matrix) -> tuple[F
     )
 
 
+def driver_branch(stack: Stack, matrix: Matrix) -> int | None:
+    """Return the number of the driver's branch: 535 for 535.104.05, on Windows for 537.13 too."""
+    row = branch_row(matrix, stack.driver.version, stack.driver_platform)
+    return int(row["branch"]) if row else next(iter(release(stack.driver.version)), None)
+
+
 @rule("driver-too-old-for-gpu", layer="driver")
 def driver_too_old_for_gpu(stack: Stack, matrix: Matrix) -> Outcome:
     """A GPU's architecture needs a newer driver branch.
@@ -247,13 +254,13 @@ def driver_too_old_for_gpu(stack: Stack, matrix: Matrix) -> Outcome:
 
     Source: CUDA Toolkit, Driver, and Architecture Matrix (NVIDIA Data Center Drivers).
     """
-    numbers = release(stack.driver.version)
-    if not numbers:
+    branch = driver_branch(stack, matrix)
+    if branch is None:
         return
     for device in devices(stack, matrix):
         for row in capability_rows(device, matrix.rows("driver", "gpu-support")):
             first = row.get("first_branch")
-            if first and numbers[0] < int(first):
+            if first and branch < int(first):
                 yield Finding(
                     subject=stack.driver_address,
                     message=f"driver {stack.driver.version} does not know {device.label}: "
@@ -278,13 +285,13 @@ def driver_dropped_gpu(stack: Stack, matrix: Matrix) -> Outcome:
 
     Source: CUDA Toolkit, Driver, and Architecture Matrix (NVIDIA Data Center Drivers).
     """
-    numbers = release(stack.driver.version)
-    if not numbers:
+    branch = driver_branch(stack, matrix)
+    if branch is None:
         return
     for device in devices(stack, matrix):
         for row in capability_rows(device, matrix.rows("driver", "gpu-support")):
             last = row.get("last_branch")
-            if last and numbers[0] > int(last):
+            if last and branch > int(last):
                 yield Finding(
                     subject=stack.driver_address,
                     message=f"driver {stack.driver.version} no longer supports {device.label}: branch {last} was the "
@@ -446,7 +453,7 @@ def driver_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
 
     Source: the release note or issue of each row (`envlock matrix driver`).
     """
-    if not stack.driver.version:
+    if not stack.driver.version or stack.driver_platform != "linux":
         return
     for row in matrix.rows("driver", "known-bad"):
         if matches(stack.driver.version, row["versions"]) and known_bad_applies(row, stack, matrix):
@@ -610,7 +617,7 @@ def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
 
 def _reported_compat(stack: Stack, matrix: Matrix) -> str | None:
     """Return the CUDA that a driver reports beyond what its branch has: that of a compat libcuda in its place."""
-    row = branch_row(matrix, stack.driver.version)
+    row = branch_row(matrix, stack.driver.version, stack.driver_platform)
     said, own = series(stack.driver.cuda), series(row.get("max_cuda")) if row else ()
     return stack.driver.cuda if said and own and said > own else None
 
@@ -629,14 +636,14 @@ def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[st
             rows[-1]["source"],
         )
     row = next((row for row in rows if compat and series(row["cuda"]) == series(compat)), None)
-    branch = release(stack.driver.version)[:1]
+    branch = driver_branch(stack, matrix)
     own = driver_cuda(stack, matrix)
     if compat and own and series(compat) < own:
         return f"the driver itself is newer (CUDA {dotted(own)})", row["source"] if row else rows[-1][
             "source"
         ]
     if row and branch:
-        text = str(branch[0])
+        text = str(branch)
         if text == row.get("own_branch"):
             return "", ""
         if text in row.get("not_branches", ()):

@@ -14,6 +14,8 @@ from envlock.manifest.versions import release
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from envlock.matrix.lookup import Platform
+
 CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch",
                "tensorflow-base": "tensorflow",
                "py-opencv": "opencv-python", "matplotlib-base": "matplotlib", "torchtriton": "triton",
@@ -107,7 +109,15 @@ class Stack:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.driver, self.driver_address = _driver(manifest.driver, manifest.package.system)
+        host = manifest.host
+        self.wsl2 = host.platform == "wsl2" or "microsoft" in (host.kernel or "").lower()
+        self.driver_platform: Platform = "windows" if self.wsl2 or host.platform == "windows" else "linux"
+        """Whose driver this is: inside WSL2 it is that of Windows (CUDA on WSL User Guide, CUDA Support for WSL 2)."""
+        self.driver, self.driver_address = (
+            (manifest.driver, "driver.version")
+            if self.wsl2
+            else _driver(manifest.driver, manifest.package.system)
+        )
         """The driver, its version read off another fact where it is not stated, and the address of that fact."""
         self.gpus: tuple[Gpu, ...] = manifest.gpu
         self.frameworks: dict[str, Framework] = manifest.framework

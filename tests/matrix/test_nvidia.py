@@ -99,7 +99,8 @@ def test_what_nvcc_builds_for(cuda, arch, builds):
     [("12.4", "linux", "525.60.13", False), ("12.4.131", "linux", "525.60.13", False),
      ("12.0", "linux", "525.60.13", True), ("11.8", "windows", "452.39", False),
      ("10.2", "linux", "440.33", True), ("11.0", "linux", "450.51.05", True),
-     ("13.5", "linux", "580.65.06", False), ("13.9", "linux", "580.65.06", False)],
+     ("13.5", "linux", "580.65.06", False), ("13.9", "linux", "580.65.06", False),
+     ("12.8", "windows", "527.41", False), ("13.0", "windows", "580", True), ("13.5", "windows", "580", False)],
 )  # fmt: skip
 def test_the_oldest_driver_of_a_cuda(cuda, platform, driver, native):
     floor = driver_for_cuda(MATRIX, cuda, platform)
@@ -110,7 +111,7 @@ def test_the_oldest_driver_of_a_cuda(cuda, platform, driver, native):
 def test_an_unknown_cuda_has_no_driver_floor():
     assert driver_for_cuda(MATRIX, "14.0", "linux") is None
     assert driver_for_cuda(MATRIX, "7.0", "linux") is None
-    assert driver_for_cuda(MATRIX, "13.0", "windows") is None
+    assert driver_for_cuda(MATRIX, "14.0", "windows") is None
     assert family_row(MATRIX, "10.2") is None
 
 
@@ -161,6 +162,30 @@ def test_a_branch_without_fixes_says_so():
 )
 def test_the_branch_of_a_driver(driver, cuda):
     assert branch_row(MATRIX, driver)["max_cuda"] == cuda
+
+
+def test_every_windows_driver_of_the_release_notes_is_of_its_toolkits_branch():
+    for row in toolkits():
+        if "driver_windows" in row and Version(row["cuda"]) >= Version("11.0"):
+            branch = branch_row(MATRIX, row["driver_windows"], "windows")
+            assert branch["max_cuda"] == row["cuda"], row
+
+
+@pytest.mark.parametrize(
+    ("driver", "branch"),
+    [
+        ("537.13", "535"),
+        ("581.57", "580"),
+        ("610.43", "610"),
+        ("446.14", None),
+        ("999.10", None),
+        ("x", None),
+    ],
+)
+def test_a_windows_branch_counts_on_to_the_next(driver, branch):
+    row = branch_row(MATRIX, driver, "windows")
+    assert (row["branch"] if row else None) == branch
+    assert branch_row(MATRIX, "581.57") is None
 
 
 def test_every_gpu_but_tegra_has_exactly_one_row_of_driver_support():

@@ -50,6 +50,34 @@ def test_a_driver_that_will_do(driver: str, cuda: str) -> None:
     assert not found("driver-too-old-for-cuda", stack(driver, cuda=cuda))
 
 
+WSL2 = '[host]\nplatform = "wsl2"\n'
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "floor"),
+    [("526.98", "12.1", "527.41"), ("576.80", "13.0", "580"), ("452.06", "11.3", "452.39")],
+)
+def test_inside_wsl2_the_floor_is_that_of_windows(driver: str, cuda: str, floor: str) -> None:
+    text = WSL2 + stack(f'version = "{driver}"', cuda=cuda)
+    finding = only("driver-too-old-for-cuda", text)
+    assert f"it needs {floor} or newer" in finding.message
+    fix = next(fix for fix in finding.fixes if fix.address == "driver.version")
+    assert fix.to == f">={floor}" and fix.message.endswith("on Windows, and none inside WSL2")
+    for will_do in ("527.41", "580.88") if cuda != "13.0" else ("580.88", "581.57"):
+        assert not found("driver-too-old-for-cuda", text.replace(driver, will_do))
+    kernel = text.replace('platform = "wsl2"', 'kernel = "5.15.153.1-microsoft-standard-WSL2"')
+    assert found("driver-too-old-for-cuda", kernel)
+
+
+def test_inside_wsl2_a_linux_driver_tells_nothing_of_the_driver_in_use() -> None:
+    text = '[driver]\nlibcuda = "/usr/lib/x86_64-linux-gnu/libcuda.so.470.57.02"\n' + TORCH.format(
+        torch="2.4.0+cu124", cuda="12.4"
+    )
+    assert found("driver-too-old-for-cuda", text)
+    assert not found("driver-too-old-for-cuda", WSL2 + text)
+    assert found("wsl-driver-conflict", WSL2 + text)
+
+
 def test_a_version_that_spells_out_its_cuda_is_enough() -> None:
     text = '[driver]\nversion = "470.57.02"\n[package.pip]\ntorch = { version = "2.4.0+cu121" }\n'
     assert "12.1" in only("driver-too-old-for-cuda", text).message
@@ -113,6 +141,23 @@ def test_a_branch_that_does_not_know_the_gpu(rule: str, driver: str, name: str) 
 def test_a_branch_that_knows_the_gpu(driver: str, name: str) -> None:
     text = f'[driver]\nversion = "{driver}"\n' + GPU.format(name=name)
     assert not found("driver-too-old-for-gpu", text) and not found("driver-dropped-gpu", text)
+
+
+def test_a_windows_driver_is_of_the_branch_that_it_counts_on_from() -> None:
+    pascal = GPU.format(name="NVIDIA GeForce GTX 1080")
+    driver = '[driver]\nversion = "{}"\n'
+    assert not found("driver-dropped-gpu", WSL2 + driver.format("581.57") + pascal)
+    assert found("driver-dropped-gpu", WSL2 + driver.format("591.44") + pascal)
+    assert found("driver-dropped-gpu", driver.format("581.57") + pascal)  # no branch of Linux has that number
+    blackwell = GPU.format(name="NVIDIA GeForce RTX 5090")
+    assert not found("driver-too-old-for-gpu", WSL2 + driver.format("572.16") + blackwell)
+    assert found("driver-too-old-for-gpu", WSL2 + driver.format("566.36") + blackwell)
+
+
+def test_a_defect_of_a_linux_driver_is_none_of_windows() -> None:
+    driver = '[driver]\nversion = "535.98"\n'
+    assert found("driver-known-bad", driver)
+    assert not found("driver-known-bad", WSL2 + driver)
 
 
 def test_module_and_libraries_of_two_versions() -> None:
