@@ -125,8 +125,8 @@ def test_what_is_not_stated_is_missing_or_a_condition_and_never_guessed(matrix):
 
 
 def test_a_build_whose_architectures_the_matrix_lacks_is_unknown_unless_its_toolkit_cannot_build_them(matrix):
-    assert why(machine(), matrix, "2.14.0+cu130")[0] == "unknown"
-    assert why(machine(gpu="7.0"), matrix, "2.14.0+cu130") == ("no", ["CUDA 13 builds no code for sm_70"])
+    assert why(machine(), matrix, "2.15.0+cu132")[0] == "unknown"
+    assert why(machine(gpu="7.0"), matrix, "2.15.0+cu132") == ("no", ["CUDA 13 builds no code for sm_70"])
 
 
 def test_the_installed_builds_own_architectures_outrank_the_table(matrix):
