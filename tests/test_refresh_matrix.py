@@ -198,12 +198,89 @@ def test_a_withdrawn_version_keeps_its_row():
 
 
 @pytest.mark.parametrize(
-    "name", ["cupy", "extensions", "jax", "numba", "onnxruntime", "python", "tensorflow", "torch"]
+    "name", ["cupy", "extensions", "jax", "numba", "onnxruntime", "python", "requires", "tensorflow", "torch"]
 )
 def test_the_files_are_in_the_form_that_the_tool_writes(name):
     with open(os.path.join(tool.MATRIX, f"{name}.toml"), encoding="utf-8") as file:
         text = file.read()
     assert tool.render(tool.head_comment(text), tomllib.loads(text)) == text
+
+
+REQUIRES = """\
+# What releases require.
+
+[keys]
+requirement = ["package", "on"]
+
+[[requirement]]
+package = "trl"
+on = "typing-extensions"
+since = ["0.1.0", "0.4.0"]
+needs = [">=4.5", ">=4.7,<5"]
+last = "0.5.0"
+source = "huggingface/trl, setup.py of its tags"
+read = 2026-11-23
+"""
+
+
+def trl(version: str, *lines: str):
+    return wheel("trl", version, "py3", "any"), "Name: trl\n" + "".join(
+        f"Requires-Dist: {e}\n" for e in lines
+    )
+
+
+def carried_on(*files: tuple[object, str | None]) -> dict:
+    registry = Canned({"trl": [trl("0.5.0", "never read"), *files]})
+    (row,) = tomllib.loads(tool.refresh(REQUIRES, registry, TODAY))["requirement"]
+    return row
+
+
+def test_what_newer_releases_require_is_carried_on():
+    row = carried_on(
+        trl("0.6.0", "typing_extensions<5,>=4.7"),
+        trl("0.6.1", "Typing.Extensions (<6,!=5.1,>=4.9)", 'typing-extensions>=9; extra == "dev"'),
+        trl("0.7.0", "accelerate"),
+        trl("0.8.0rc1", "typing-extensions>=99"),
+    )
+    assert row == {
+        "package": "trl", "on": "typing-extensions", "since": ["0.1.0", "0.4.0", "0.6.1", "0.7.0"],
+        "needs": [">=4.5", ">=4.7,<5", ">=4.9,!=5.1,<6", ""], "last": "0.7.0", "read": TODAY,
+        "source": "huggingface/trl, setup.py of its tags; wheel metadata of its releases after 0.5.0 (PyPI)",
+    }  # fmt: skip
+
+
+def test_a_release_that_asks_for_the_same_only_moves_the_last_one_that_was_read():
+    row = carried_on(trl("0.6.0", "typing-extensions<5,>=4.7"))
+    assert (row["last"], row["since"]) == ("0.6.0", ["0.1.0", "0.4.0"])
+
+
+@pytest.mark.parametrize(
+    "unclear",
+    [
+        (wheel("trl", "0.7.0", "py3", "any"), None),
+        trl(
+            "0.7.0",
+            'typing-extensions<5; python_version < "3.9"',
+            'typing-extensions>=5; python_version >= "3.9"',
+        ),
+    ],
+)
+def test_a_row_ends_before_a_release_whose_requirement_cannot_be_told(unclear, capsys):
+    row = carried_on(trl("0.6.0", "typing-extensions>=5"), unclear, trl("0.8.0", "typing-extensions>=6"))
+    assert (row["last"], row["needs"][-1]) == ("0.6.0", ">=5")
+    assert capsys.readouterr().err.startswith("trl 0.7.0: what it asks of typing-extensions cannot be told")
+
+
+def test_a_row_whose_last_release_the_index_does_not_list_is_kept(capsys):
+    registry = Canned({"trl": [trl("0.6.0", "typing-extensions>=5")]})
+    assert tool.refresh(REQUIRES, registry, TODAY) == REQUIRES
+    assert "trl: not carried on" in capsys.readouterr().err
+
+
+def test_a_long_list_is_written_over_several_lines():
+    lines = tool._line("since", [f"{number}.0.0" for number in range(40)]).splitlines()
+    assert lines[0] == "since = [" and lines[-1] == "]" and max(map(len, lines)) <= 112
+    assert tomllib.loads("\n".join(lines)) == {"since": [f"{number}.0.0" for number in range(40)]}
 
 
 @pytest.fixture
@@ -224,6 +301,13 @@ def test_the_diff_is_shown_and_checked_but_not_written(matrix, capsys):
     )
     assert out.startswith("--- a/envlock/matrix/torch.toml\n+++ b/envlock/matrix/torch.toml\n")
     assert (matrix / "torch.toml").read_text() == FILE
+
+
+def test_the_files_that_are_named_are_read_alone(matrix, capsys):
+    assert tool.main(["--check", "requires"], index(runtime="12.9.79")) == 0
+    (matrix / "requires.toml").write_text(REQUIRES)
+    assert tool.main(["--check", "requires"], Canned({"trl": [trl("0.5.0"), trl("0.6.0")]})) == 1
+    assert capsys.readouterr().out.count("+++ ") == 1
 
 
 def test_write_writes(matrix):

@@ -3,11 +3,15 @@
     PIP_INDEX_URL=https://index.example/simple python tools/refresh_matrix.py            print the diff
     ... python tools/refresh_matrix.py --check                                          and exit 1 if there is one
     ... python tools/refresh_matrix.py --write                                          and write it
+    ... python tools/refresh_matrix.py requires torch                                   of these files alone
 
 Only rows whose source is "wheel metadata of NAME VERSION (PyPI)" are read again, and rows for newer versions of
 those packages are added, unless one of another source has that version; every other row has a source that a person
 has to read. A newer version whose metadata the index does not offer is named on stderr. A new row holds what the
 metadata says and no more: tests/matrix/test_frameworks.py names the columns that are then still to be filled in.
+
+What releases require of each other (requires.toml) is carried on: releases after a row's `last` are read, and what
+they ask for is added where it changes; what the row had of older ones stays.
 
 Formats: simple repository API as JSON (PEP 691), metadata beside the wheel (PEP 658), core metadata (PEP 566).
 """
@@ -28,7 +32,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 if sys.version_info >= (3, 11):
@@ -43,6 +48,12 @@ SIZE_LIMIT = 16 * 1024 * 1024
 Row = dict[str, Any]
 
 _SOURCE = re.compile(r"wheel metadata of (\S+) (\S+) \(PyPI\)")
+_REQUIRES = ["package", "on"]
+"""The columns that tell two rows apart which say what one package's releases require of another."""
+_BOUNDS = (">=", ">", "==", "~=", "!=", "<=", "<")
+"""The order in which a requirement's bounds are written."""
+_WIDTH = 112
+"""Columns of a line at most; a longer list is written over several."""
 _PINS = {  # column of torch.release -> how the requirement's name begins
     "cudnn": "nvidia-cudnn-cu",
     "nccl": "nvidia-nccl-cu",
@@ -127,6 +138,8 @@ def refresh(text: str, registry: Registry, today: datetime.date) -> str:
     for kind, columns in tables["keys"].items():
         if columns in (["version"], ["package", "version"]):  # what one wheel's metadata can speak for
             tables[kind] = list(_refreshed(tables.get(kind, []), registry, today))
+        elif columns == _REQUIRES:
+            tables[kind] = list(_carried_on(tables.get(kind, []), registry, today))
     return render(head_comment(text), tables)
 
 
@@ -142,7 +155,7 @@ def render(comment: str, tables: dict[str, Any]) -> str:
     """Return the text of a matrix file: its comment, its keys, then the rows kind by kind."""
     keys = "[keys]\n" + "".join(f"{kind} = {_value(columns)}\n" for kind, columns in tables["keys"].items())
     rows = [
-        f"[[{kind}]]\n" + "".join(f"{name} = {_value(value)}\n" for name, value in row.items())
+        f"[[{kind}]]\n" + "".join(f"{_line(name, value)}\n" for name, value in row.items())
         for kind, rows in tables.items()
         if kind != "keys"
         for row in rows
@@ -177,6 +190,62 @@ def _refreshed(rows: Sequence[Row], registry: Registry, today: datetime.date) ->
                         )
                     else:
                         yield added
+
+
+def _carried_on(rows: Sequence[Row], registry: Registry, today: datetime.date) -> Iterator[Row]:
+    """Yield the rows that say what a package's releases require, with what the releases after their last one ask."""
+    releases: dict[str, dict[Version, list[Wheel]]] = {}
+    read: dict[tuple[str, Version], list[tuple[str, str]] | None] = {}
+    for row in rows:
+        package, last = row["package"], Version(row["last"])
+        if package not in releases:
+            releases[package] = _releases(registry.wheels(package))
+        if last not in releases[package]:
+            sys.stderr.write(
+                f"{package}: not carried on: the index lists no {last}, which was the last to be read\n"
+            )
+            yield row
+            continue
+        fresh: Row = {**row, "since": list(row["since"]), "needs": list(row["needs"])}
+        for version, wheels in releases[package].items():
+            if version <= last or version.is_prerelease:
+                continue
+            if (package, version) not in read:
+                text = _metadata(wheels, registry)
+                read[package, version] = None if text is None else list(_requirements(text))
+            wanted = _wanted(read[package, version], row["on"])
+            if wanted is None:
+                sys.stderr.write(f"{package} {version}: what it asks of {row['on']} cannot be told\n")
+                break
+            if SpecifierSet(wanted) != SpecifierSet(fresh["needs"][-1]):
+                fresh["since"].append(str(version))
+                fresh["needs"].append(wanted)
+            fresh["last"] = str(version)
+        if fresh["last"] == row["last"]:
+            yield row
+            continue
+        later = f"wheel metadata of its releases after {row['last']} (PyPI)"
+        source = (
+            row["source"]
+            if "wheel metadata of its releases after" in row["source"]
+            else f"{row['source']}; {later}"
+        )
+        yield {**fresh, "source": source, "read": today}
+
+
+def _wanted(requirements: list[tuple[str, str]] | None, name: str) -> str | None:
+    """Return what a release asks of a project, "" for nothing; None where it is not known or not one thing."""
+    if requirements is None:
+        return None
+    asked = {specifier for project, specifier in requirements if canonicalize_name(project) == name}
+    if len(asked) > 1:
+        return None
+    return ",".join(sorted("".join(asked).split(","), key=_bound))
+
+
+def _bound(text: str) -> int:
+    """Return the place of a bound among those of a requirement: ">=1" comes before "<2"."""
+    return next((at for at, operator in enumerate(_BOUNDS) if text.startswith(operator)), len(_BOUNDS))
 
 
 def _origin(row: Row) -> tuple[str, Version] | None:
@@ -218,11 +287,8 @@ def _reread(
     row: Row, package: str, version: Version, wheels: list[Wheel], registry: Registry, today: datetime.date
 ) -> Row:
     """Return a row with the columns that the metadata of one of the wheels gives; the row itself if none does."""
-    for wheel in sorted(wheels)[:3]:
-        text = registry.metadata(wheel)
-        if text is not None:
-            break
-    else:
+    text = _metadata(wheels, registry)
+    if text is None:
         return row
     requirements = dict(_requirements(text))
     read = _companion(requirements) if "package" in row else _torch(requirements, wheels)
@@ -230,6 +296,13 @@ def _reread(
     if fresh == {name: value for name, value in row.items() if name not in ("source", "read")}:
         return row
     return {**fresh, "source": row["source"], "read": today}
+
+
+def _metadata(wheels: Sequence[Wheel], registry: Registry) -> str | None:
+    """Return the metadata of one of a release's wheels; None where the index offers none of the first three."""
+    return next(
+        (text for wheel in sorted(wheels)[:3] if (text := registry.metadata(wheel)) is not None), None
+    )
 
 
 def _requirements(metadata: str) -> Iterator[tuple[str, str]]:
@@ -293,6 +366,19 @@ def _guard(package: str, known: set[Version], listed: set[Version]) -> None:
         )
 
 
+def _line(name: str, value: Any) -> str:
+    """Return a column as TOML, a list that is too long for one line over several."""
+    line = f"{name} = {_value(value)}"
+    if len(line) <= _WIDTH or not isinstance(value, list):
+        return line
+    lines = [""]
+    for item in map(_value, value):
+        if len(lines[-1]) + len(item) + 2 > _WIDTH - 4:
+            lines.append("")
+        lines[-1] += f"{item}, "
+    return "\n".join([f"{name} = [", *(f"    {each.rstrip()}" for each in lines), "]"])
+
+
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -301,15 +387,17 @@ def _value(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value, ensure_ascii=False)
 
 
-def _changes(registry: Registry, today: datetime.date) -> Iterator[tuple[str, str, str]]:
-    """Yield path, old text and new text of the files that change."""
+def _changes(
+    registry: Registry, today: datetime.date, subjects: Sequence[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield path, old text and new text of the files that change; of these subjects, or of all."""
     for name in sorted(os.listdir(MATRIX)):
         path = os.path.join(MATRIX, name)
-        if not name.endswith(".toml"):
+        if not name.endswith(".toml") or (subjects and name.removesuffix(".toml") not in subjects):
             continue
         with open(path, encoding="utf-8") as file:
             before = file.read()
-        if not _SOURCE.search(before):
+        if not (_SOURCE.search(before) or f" = {_value(_REQUIRES)}\n" in before):
             continue
         after = refresh(before, registry, today)
         if after != before:
@@ -319,12 +407,14 @@ def _changes(registry: Registry, today: datetime.date) -> Iterator[tuple[str, st
 def main(arguments: Sequence[str], registry: Registry | None = None) -> int:
     """Print the diff; return 0, or 1 with --check where there is one, or 2 where the work could not be done."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("subject", nargs="*", help="a file of the matrix: torch, requires ... (all of them)")
     parser.add_argument("--check", action="store_true", help="exit 1 if anything has changed")
     parser.add_argument("--write", action="store_true", help="write the changes")
     options = parser.parse_args(arguments)
     today = datetime.datetime.now(datetime.timezone.utc).date()
     try:
-        changes = list(_changes(registry or Index(os.environ.get("PIP_INDEX_URL", "")), today))
+        index = registry or Index(os.environ.get("PIP_INDEX_URL", ""))
+        changes = list(_changes(index, today, options.subject))
     except RefreshError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -42,6 +42,33 @@ def test_a_package_and_what_it_brings_along_are_told_once():
     )
 
 
+CUDNN = '[[library]]\nname = "cudnn"\nversion = "{}"\npath = "{}"\n'
+SYSTEM = "/usr/lib/x86_64-linux-gnu/libcudnn.so"
+WHEEL = "/opt/venv/lib/python3.11/site-packages/nvidia/cudnn/lib/libcudnn.so"
+
+
+@pytest.mark.parametrize(
+    ("release", "cudnn", "missing"),
+    [("4.4.0", "9.1.0", "libcudnn_ops_infer.so.8"), ("4.5.0", "8.9.7", "libcudnn_ops.so.9")],
+)
+def test_a_package_and_a_library_of_the_system(release: str, cudnn: str, missing: str):
+    text = pip(ctranslate2=release) + CUDNN.format(cudnn, SYSTEM)
+    finding = only("known-breakage", text)
+    assert (finding.subject, finding.severity) == ("package.pip.ctranslate2", "warning")
+    assert missing in finding.message and finding.evidence[1].address == "library.cudnn"
+    assert (
+        found(
+            "known-breakage",
+            pip(ctranslate2=release) + CUDNN.format("8.9.7" if cudnn[0] == "9" else "9.1.0", SYSTEM),
+        )
+        == []
+    )
+    # Not where another copy may be the one that is loaded, nor from 4.6.3 on, which does without cuDNN.
+    assert found("known-breakage", text + CUDNN.format("9.5.1", WHEEL)) == []
+    assert found("known-breakage", pip(ctranslate2=release) + CUDNN.format(cudnn, WHEEL)) == []
+    assert found("known-breakage", pip(ctranslate2="4.6.3") + CUDNN.format(cudnn, SYSTEM)) == []
+
+
 def test_a_row_for_every_release_holds_without_a_version():
     text = '[package.pip]\n{} = {{ version = "4.8.1.78" }}\npyqt5 = {{}}\n'
     finding = only("known-breakage", text.format("opencv-python"), "import")
@@ -273,7 +300,7 @@ def test_a_package_of_unknown_version_may_require_more_than_is_there():
     finding = only("requirement-unmet", text.format("0.13.2"), "import")
     assert (finding.severity, finding.breaks) == ("note", False)
     assert "if it is 4.34.0 or newer" in finding.message
-    assert found("requirement-unmet", text.format("0.22.1"), "import") == []
+    assert found("requirement-unmet", text.format("0.23.1"), "import") == []
     assert found("requirement-unmet", text.format("99.0"), "import") == []
 
 
