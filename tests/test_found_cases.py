@@ -22,7 +22,6 @@ MISSED = {
     "found-gpu-064": "in a pasted report an empty string means that the variable was looked for and is not set",
     "found-gpu-131": "two chips were sold as GT 740M, and the build holds code for one of them",
     "found-gpu-153": "the report of a hang from NCCL 2.30.4 on is open, and others run it",
-    "found-gpu-156": "the matrix does not say which cuDNN a CTranslate2 takes by itself, without torch",
     "found-pkg-004": "neither version is stated, and most releases of the pair fit",
     "found-pkg-045": "dds-cli's own code uses no module that Python 3.13 lacks, and what it brings along is not stated",
     "found-pkg-100": "no release of the pair that works is known",

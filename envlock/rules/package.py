@@ -11,6 +11,7 @@ import msgspec
 from envlock.manifest.model import CondaPackage, PipPackage
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, release, version
+from envlock.rules.cuda import comes_with
 from envlock.rules.engine import rule
 from envlock.rules.framework import TENSORFLOW
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
@@ -539,6 +540,7 @@ def _side(name: str, specifier: str, ecosystem: str | None, stack: Stack) -> Sid
             held = next((each for other in TENSORFLOW if (each := stack.version_of(other))), None)
         if held is None and name in stack.frameworks:
             held = Installed(name, None, f"framework.{name}", "pip")
+        held = held or _system_library(name, stack)
         if held is None or (ecosystem == "pip" and held.manager != "pip"):
             return None
         name, address, text = held.name, held.address, held.version
@@ -546,6 +548,16 @@ def _side(name: str, specifier: str, ecosystem: str | None, stack: Stack) -> Sid
         text = dotted(release(text.partition(":")[2] or text))
     holds = True if not specifier else matches(text, specifier) if text else None
     return Side(name, text, address, holds)
+
+
+def _system_library(name: str, stack: Stack) -> Installed | None:
+    """Return a library that only the system brings, where all copies of it are of one version."""
+    copies = stack.libraries(name)
+    versions = {copy.version for copy in copies}
+    # PyTorch brings its own, which a report need not list.
+    if len(versions) != 1 or stack.package("torch") or any(comes_with(copy, name) for copy in copies):
+        return None
+    return Installed(name, versions.pop(), f"library.{name}", "system")
 
 
 def _breakage(row: Any, stack: Stack) -> Iterator[Finding]:
