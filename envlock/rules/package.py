@@ -663,7 +663,10 @@ def _python_breakage(row: Any, stack: Stack) -> Outcome:
     victim = _side(row["package"], row["affected"], None, stack)
     if victim is None or not python or victim.holds is False or matches(python, row["python"]) is not True:
         return
-    possible = victim.holds is None
+    given_back = row.get("unless", ())
+    if any(stack.version_of(name) for name in given_back):
+        return
+    possible = victim.holds is None or bool(given_back and stack.partial)
     severity = row.get("severity", "error")
     label = f"{victim.name} {victim.version}" if victim.version else f"{victim.name}{row['affected']}"
     yield Finding(

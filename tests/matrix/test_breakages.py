@@ -53,6 +53,7 @@ def test_versions_are_specifiers_and_names_are_normalised():
     for row in MATRIX.rows("breakages", "python-breakage"):
         SpecifierSet(row["affected"])
         SpecifierSet(row["python"])
+        assert [canonicalize_name(name) for name in row.get("unless", ())] == list(row.get("unless", ()))
     for row in MATRIX.rows("breakages", "numpy-2"):
         Version(row["since"])
 

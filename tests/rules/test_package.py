@@ -113,6 +113,17 @@ def test_a_package_too_old_for_its_python():
     assert found("known-breakage", text + pip(setuptools="75.0.0")) == []
 
 
+def test_a_module_that_python_took_away_and_another_package_gives_back():
+    python = '[python]\nversion = "3.13.1"\n'
+    assert only("known-breakage", python + pip(pydub="0.25.1")).severity == "error"
+    assert found("known-breakage", python + pip(pydub="0.25.1", **{"audioop-lts": "0.2.2"})) == []
+
+
+def test_a_report_need_not_list_the_package_that_gives_a_module_back():
+    text = '[capture]\nsource = "import"\n[python]\nversion = "3.13.1"\n' + pip(pydub="0.25.1")
+    assert only("known-breakage", text).severity == "warning"
+
+
 @pytest.mark.parametrize(("openssl", "known"), [("1.0.2k", True), ("1.1.1w", False), ("3.0.14", False)])
 def test_a_platform_condition_reads_openssls_letters_as_patches(openssl, known):
     text = f'[python]\nversion = "3.9.1"\nopenssl = "{openssl}"\n' + pip(urllib3="2.2.1")
