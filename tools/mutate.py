@@ -4,9 +4,9 @@
 
 The tests are collected and run once; every mutant is a fork of that process in which one function's code object is
 replaced, so that a decorated function (each rule is one) is mutated like any other, which mutmut leaves out. A mutant
-gets tests that ran the statement it stands in (no other can notice it): those of its module's own test file, then
-the quickest of the rest up to ``--others``, and dies at the first that fails or after its time. It is counted as a
-survivor if none of these fails, so that the share killed is, if anything, too low.
+gets tests that ran the statement it stands in (no other can notice it) or, where none was seen to, its function:
+those of its module's own test file, then the quickest of the rest up to ``--others``, and dies at the first that fails
+or after its time. It is counted as a survivor if none of these fails, so that the share killed is, if anything, too low.
 
 What is cached is forgotten before each test, so that no test passes on what the unchanged code computed. Property
 tests run a few fixed examples. Tests that start a process of their own see the code on disk and kill nothing; code
@@ -241,6 +241,8 @@ class Recorder:
         self._files = files
         self.items: dict[str, Any] = {}
         self.through: dict[Line, set[str]] = defaultdict(set)
+        self.called: dict[tuple[str, str], set[str]] = defaultdict(set)
+        """Tests that called a function, by its file and qualified name: of its lines some may not have been watched."""
         self.seconds: dict[str, float] = {}
 
     def pytest_collection_finish(self, session: Any) -> None:
@@ -279,6 +281,8 @@ class Recorder:
             self.seconds[item.nodeid] = time.perf_counter() - start
             for each in seen:
                 self.through[each].add(item.nodeid)
+            for code in stale:
+                self.called[code.co_filename, code.co_qualname].add(item.nodeid)
 
 
 def _make_short(test: Any) -> None:
@@ -467,6 +471,7 @@ def report(options: argparse.Namespace, paths: list[Path], recorder: Recorder) -
         ):
             continue
         names = set().union(*(recorder.through[file, line] for line in mutant.lines))
+        names = names or recorder.called[file, mutant.function]
         chosen = _chosen(names, mutant.file, recorder.seconds, options.others)
         result.total[mutant.file] += 1
         if forks.kills(code, functions, chosen):

@@ -69,7 +69,7 @@ def _any(tokens: list[tuple[str | None, ...]], environment: Mapping[str, str], d
 
 
 def _compare(name: str, operator: str, value: str, environment: Mapping[str, str]) -> bool:
-    if name == "extra" and operator in ("==", "!=") and not environment.get("extra"):
+    if name == "extra" and operator in ("==", "!="):
         return operator == "!="
     here = environment.get(name, "")
     if name in _VERSIONS and _VERSION.match(value) and _VERSION.match(here):

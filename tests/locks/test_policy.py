@@ -127,8 +127,42 @@ def test_ignore():
 
 
 def test_a_level_that_is_none_is_refused():
-    with pytest.raises(PolicyError, match=r"lock\.allow\.package\.pip\.\*: 'mostly' is neither exact"):
+    with pytest.raises(PolicyError) as refused:
         drift('[lock.allow]\n"package.pip.*" = "mostly"')
+    assert str(refused.value) == (
+        "lock.allow.package.pip.*: 'mostly' is neither exact, patch, minor, any nor a specifier such as '>=1.2,<2'"
+    )
+    with pytest.raises(PolicyError, match="' ' is neither"):
+        drift('[lock.allow]\n"package.pip.*" = " "')
+
+
+def test_other_gpus_are_no_drift_by_themselves():
+    other = loads(BASE.format(**SAME).replace("NVIDIA A100-SXM4-80GB", "NVIDIA A100-PCIE-40GB"))
+    assert verify(manifest(), other, MATRIX, today=DAY).drift == ()
+    (moved,) = verify(manifest(lock='[lock.allow]\ngpu = "exact"'), other, MATRIX, today=DAY).drift
+    assert moved.address == "gpu"
+
+
+def test_a_specifier_for_a_whole_table_holds_its_version_alone():
+    lock = '[lock.allow]\ndriver = ">=575"'
+    flavors = [
+        loads(
+            BASE.format(**{**SAME, "driver": "580.95.05", "lock": lock}).replace("[[gpu]]", f"{each}[[gpu]]")
+        )
+        for each in ('flavor = "open"\n', 'flavor = "proprietary"\n')
+    ]
+    assert verify(*flavors, MATRIX, today=DAY).drift == ()
+
+
+def test_a_library_may_move_as_far_as_its_level_says():
+    assert drift('[lock.allow]\n"library.cudnn" = "patch"', cudnn="9.10.3") == []
+    assert drift('[lock.allow]\n"library.cudnn" = "patch"', cudnn="9.11.0") == ["library.cudnn"]
+
+
+def test_a_library_that_was_not_there_is_drift():
+    more = '[[library]]\nname = "nccl"\nversion = "2.27.5"\n[package.pip]'
+    now = loads(BASE.format(**SAME).replace("[package.pip]", more))
+    assert [each.address for each in verify(manifest(), now, MATRIX, today=DAY).drift] == ["library.nccl"]
 
 
 def torch(driver, lock=""):
@@ -140,6 +174,21 @@ def test_a_machine_that_does_not_satisfy_is_a_finding():
     result = verify(torch("570.133.20"), torch("470.256.02"), MATRIX, today=DAY)
     assert [finding.rule for finding in result.findings] == ["driver-too-old-for-cuda"]
     assert result.verdict == "problem"
+
+
+def test_what_is_wrong_on_the_locks_own_machine_too_is_no_finding():
+    assert verify(torch("470.256.02"), torch("470.199.02"), MATRIX, today=DAY).findings == ()
+
+
+def test_an_image_brings_no_machine_that_could_fail_to_satisfy():
+    lock = loads(
+        'schema = "envlock/1"\n[capture]\nsource = "import"\n[driver]\nversion = "570.133.20"\n[container]\nruntime = "docker"\n'
+        '[framework.torch]\nversion = "2.9.1+cu128"\ncuda = "12.8"\n'
+    )
+    image = loads(
+        'schema = "envlock/1"\n[capture]\nsource = "image"\n[capture.unobserved]\ndriver = "an image has none"\n'
+    )
+    assert verify(lock, image, MATRIX, today=DAY).findings == ()
 
 
 WAIVER = '[[lock.waiver]]\nrule = "driver-too-old-for-cuda"\nreason = "to be upgraded"\nuntil = 2026-12-01'

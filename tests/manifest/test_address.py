@@ -117,6 +117,7 @@ def test_addresses_of_names_with_dots():
     assert get(dotted, "framework.jax.x.needs.libc") == "glibc 2.28"
     assert get(dotted, "framework.jax.x") == {"version": "1", "needs": {"libc": "glibc 2.28"}}
     assert get(dotted, "requires.a.b") is None
+    assert get(loads('schema = "envlock/1"\n[digest]\n"a.b" = "sha256:0"\n'), "digest.a.b") == "sha256:0"
     assert get(dotted, "library") is None
 
 

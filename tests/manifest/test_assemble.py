@@ -1,5 +1,7 @@
 """A probe's document becomes a manifest: markers evaluated, one spelling, stable order."""
 
+import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envlock.manifest.assemble import ObservationError, assemble
+from envlock.manifest.model import Capture
 from envlock.manifest.read import loads
 from envlock.manifest.write import write
 
@@ -49,6 +52,9 @@ def requires(*lines):
         ("pytest>=7; extra == 'dev' or python_version > '3'", "pytest>=7"),
         ('a; sys_platform == "win32" or (extra == "x" and os_name == "posix")', None),
         ("pip @ https://user:secret@host/pip.zip", "pip @ https://***@host/pip.zip"),
+        ("a ( >= 1.0 )", "a>=1.0"),
+        ("a[y,x]@ https://host/a.zip ; python_version in '3.12'", "a[x,y] @ https://host/a.zip"),
+        ("a @ https://host/a.zip ; python_version in '2.7'", None),
         ("not a requirement !!", None),
         ('numpy; no_such_variable == "1"', None),
     ],
@@ -97,12 +103,17 @@ def test_order_is_by_name_whatever_the_probe_said_first():
             {"name": "nccl", "path": "/b"},
             {"name": "cudart", "path": "/a"},
             {"name": "nccl", "path": "/a"},
+            {"name": "nccl"},
         ],
+        "framework": {"torch": {}, "jax": {}},
+        "environ": {"B": "", "A": ""},
     }
     manifest = assemble(document(facts=facts), version="1")
     assert list(manifest.package.pip) == ["a", "b"]
+    assert (list(manifest.framework), list(manifest.environ)) == (["jax", "torch"], ["A", "B"])
     assert [(each.name, each.path) for each in manifest.library] == [
         ("cudart", "/a"),
+        ("nccl", None),
         ("nccl", "/a"),
         ("nccl", "/b"),
     ]
@@ -114,6 +125,38 @@ def test_order_is_by_name_whatever_the_probe_said_first():
 def test_what_is_not_a_probes_output_is_refused(wrong):
     with pytest.raises(ObservationError, match="not a probe's output"):
         assemble(wrong, version="1")
+
+
+TABLES = "not a probe's output: facts, unobserved, requires_dist, markers must be tables"
+LISTS = "not a probe's output: a list or table is expected where there is none"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([], 'not a probe\'s output: expected "schema": "envlock-observation/1"'),
+        (document(facts=[]), TABLES),
+        (document(unobserved=[]), TABLES),
+        (document(requires_dist=[]), TABLES),
+        (document(markers=[]), TABLES),
+        (document(facts={"package": []}), LISTS),
+        (document(facts={"library": [{}]}), LISTS),
+    ],
+)  # fmt: skip
+def test_what_is_expected_is_said(wrong, said):
+    with pytest.raises(ObservationError) as refused:
+        assemble(wrong, version="1")
+    assert str(refused.value) == said
+
+
+def test_how_and_when_it_was_seen():
+    time = datetime.datetime(2026, 11, 28, 9, 0, tzinfo=datetime.timezone.utc)
+    seen = assemble(document(unobserved={"gpu": "b", "driver": "a"}), version="1.2", time=time, name="node1")
+    assert seen.capture == Capture(
+        envlock="1.2", time=time, source="live", name="node1", unobserved={"driver": "a", "gpu": "b"}
+    )
+    assert list(seen.capture.unobserved) == ["driver", "gpu"]
+    assert assemble(document(source=None), version="1.2").capture == Capture(envlock="1.2")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +182,7 @@ def test_a_document_that_is_nested_too_deeply_is_an_error_and_no_crash():
     nested: list = []
     for _ in range(100_000):
         nested = [nested]
-    with pytest.raises(ObservationError, match="nested too deeply"):
+    with pytest.raises(ObservationError, match=r"\Anot a probe's output: nested too deeply\Z"):
         assemble(document(facts={"gpu": nested}), version="1")
 
 

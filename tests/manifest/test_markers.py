@@ -41,6 +41,23 @@ markers = st.recursive(
 )
 
 
+@pytest.mark.parametrize("operator", ["==", "!=", "<", "<=", ">", ">="])
+@pytest.mark.parametrize(
+    ("here", "value"),
+    [
+        ("3.9", "3.10"),
+        ("3.9", "3.9"),
+        ("3", "3.0.0.0"),
+        ("3.11.7.0", "3.11"),
+        ("3.11.7.1", "3.11.7"),
+        ("3.12", "3.9"),
+    ],
+)
+def test_versions_are_compared_number_by_number(here, operator, value):
+    marker, environment = f"python_full_version {operator} '{value}'", {**HERE, "python_full_version": here}
+    assert evaluate_plain(marker, environment) is Marker(marker).evaluate(environment)
+
+
 @given(markers)
 def test_agrees_with_packaging(marker):
     assert evaluate_plain(marker, HERE) is Marker(marker).evaluate(HERE)

@@ -46,6 +46,14 @@ def test_as_scontrol_show_hostlist_does(names, folded):
     assert fold(names) == folded
 
 
+def test_beyond_some_ranges_the_rest_is_counted():
+    names = [*(f"n{number}" for number in (9, 10, 12)), "m1", "x1", "x2"]
+    assert fold(names) == "m1,n[9-10,12],x[1-2]"
+    assert fold(names, 4) == "m1,n[9-10,12],x[1-2]"
+    assert fold(names, 3) == "m1,n[9-10,12] and 2 more"
+    assert fold([f"n{number}" for number in range(1, 4000, 2)], 1) == "n1 and 1,999 more"
+
+
 NAMES = st.sets(
     st.builds(
         lambda prefix, number, width, suffix: f"{prefix}{number:0{width}}{suffix}",

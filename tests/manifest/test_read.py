@@ -1,8 +1,11 @@
 """A manifest that cannot be read gives one sentence with file, line and address."""
 
+import io
+import sys
+
 import pytest
 
-from envlock.manifest.read import SIZE_LIMIT, ManifestError, line_of, load, loads
+from envlock.manifest.read import SIZE_LIMIT, ManifestError, line_of, load, loads, printable
 
 HEAD = 'schema = "envlock/1"\n'
 
@@ -48,7 +51,8 @@ def test_the_sentence(text, message):
 
 
 def test_deep_nesting_is_an_error_and_no_crash():
-    with pytest.raises(ManifestError, match=r"nested too deeply|not TOML"):
+    said = r"\Aenv\.toml(: not a manifest: tables or lists nested too deeply|:2: not TOML: [^\n]*)\Z"
+    with pytest.raises(ManifestError, match=said):
         loads(HEAD + "a = " + "[" * 100_000, "env.toml")
 
 
@@ -56,19 +60,50 @@ def test_terminal_escapes_do_not_come_through_an_error():
     with pytest.raises(ManifestError) as raised:
         loads('schema = "\\u001b[31mred"\n', "env.toml")
     assert "\x1b" not in str(raised.value)
+    assert (
+        printable("a\x1bb\x9b\u202ec\u2028d\u200ee\u2066\n")
+        == "a\ufffdb\ufffd\ufffdc\ufffdd\ufffde\ufffd\ufffd"
+    )
+    assert printable("gr\u00fc\u00df ~\u00a0") == "gr\u00fc\u00df ~\u00a0"
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ManifestError, match=r"cannot read .*none\.toml: No such file or directory"):
-        load(str(tmp_path / "none.toml"))
+    path = str(tmp_path / "none.toml")
+    with pytest.raises(ManifestError) as raised:
+        load(path)
+    assert str(raised.value) == f"cannot read {path}: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'schema = "envlock/1"\nx = \n', "standard input:2: not TOML: Invalid value"),
+        (b"a\nb\n\xff", "standard input:3: not UTF-8 text (byte 4)"),
+        (b"#" * (SIZE_LIMIT + 1), "standard input: larger than 32 MiB, which no manifest is"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_standard_input_is_called_so(content, said, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(ManifestError) as raised:
+        load("-")
+    assert str(raised.value) == said
+
+
+def test_a_manifest_on_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(HEAD.encode())))
+    assert load("-") == loads(HEAD)
 
 
 def test_a_file_that_is_too_large(tmp_path):
     path = tmp_path / "large.toml"
     with path.open("wb") as file:
         file.truncate(SIZE_LIMIT + 1)
-    with pytest.raises(ManifestError, match="larger than 32 MiB"):
+    with pytest.raises(ManifestError) as raised:
         load(str(path))
+    assert str(raised.value) == f"{path}: larger than 32 MiB, which no manifest is"
+    path.write_text(HEAD + "#" * (SIZE_LIMIT - len(HEAD)))
+    assert load(str(path)) == loads(HEAD)
 
 
 def test_bytes_that_are_not_utf8_name_their_line(tmp_path):
@@ -94,6 +129,10 @@ def test_lines_of_addresses():
     assert line_of(text, "package.pip.scipy") == 2
     assert line_of(text, "library.nccl") == 6
     assert line_of(text, "driver.version") is None
+    spaced = "[ package . \"pip\" ]\n'numpy' = {}\nb.\"c\" = 1\n[[library]]\nname = 'nccl' # 2\n[[library]]\nname='cudnn'\n"
+    lines = {"package.pip": 1, "package.pip.numpy": 2, "package.pip.b.c": 3, "library": 4, "library.name": 5}
+    assert {address: line_of(spaced, address) for address in lines} == lines
+    assert line_of(spaced, "library.cudnn") == 7
 
 
 @pytest.mark.parametrize("text", ["{}x = 1\n", "[{}x]\n", "[[ {}x ]]\n", "a = {{ b = 1, {}x = 1 }}\n"])
@@ -103,6 +142,12 @@ def test_a_key_of_thousands_of_parts_is_refused_at_once(text):
             ManifestError, match=r"^env\.toml:3: not a manifest: a key of more than 100 parts$"
         ):
             loads(HEAD + "a = 1\n" + text.format(part * 100_000), "env.toml")
+
+
+def test_a_key_of_a_hundred_parts_is_the_longest():
+    assert loads(HEAD + ".".join("a" * 100) + " = 1\n") == loads(HEAD)
+    with pytest.raises(ManifestError, match=r"^env\.toml:2: not a manifest: a key of more than 100 parts$"):
+        loads(HEAD + ".".join("a" * 101) + " = 1\n", "env.toml")
 
 
 def test_many_dots_in_a_value_are_no_deep_key():
@@ -115,3 +160,9 @@ def test_an_error_does_not_repeat_megabytes():
         with pytest.raises(ManifestError) as raised:
             loads(text, "env.toml")
         assert len(str(raised.value)) < 500
+    with pytest.raises(ManifestError) as raised:
+        loads(f'schema = "{"x" * 197}y"\n', "env.toml")
+    assert "xy' is not known" in str(raised.value)
+    with pytest.raises(ManifestError) as raised:
+        loads(f'schema = "{"x" * 198}y"\n', "env.toml")
+    assert f"schema '{'x' * 198}… is not known" in str(raised.value)
