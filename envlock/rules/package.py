@@ -163,7 +163,7 @@ def _if_newer(row: Any, owner: Installed, held: Installed) -> Outcome:
 
 
 def _known_missing(stack: Stack, name: str) -> bool:
-    if stack.partial or stack.unobserved("package.pip") or stack.unobserved(f"package.pip.{name}"):
+    if stack.partial or stack.unobserved(f"package.pip.{name}"):
         return False
     return not any(stack.package(other) for other in _STAND_INS.get(name, ()))
 
@@ -266,7 +266,7 @@ def package_duplicated(stack: Stack, matrix: Matrix) -> Outcome:
     for name, package in stack.manifest.package.pip.items():
         contrary = [each for each in package.duplicates if each != package.version]
         if contrary:
-            others = ", ".join(contrary)
+            others = " and ".join(contrary)
             yield Finding(
                 subject=f"package.pip.{name}",
                 message=f"{name} {package.version} is there more than once: the records of {others} lie beside it",
@@ -331,26 +331,33 @@ def package_modified(stack: Stack, matrix: Matrix) -> Outcome:
         *(("pip", name, pip) for name, pip in stack.manifest.package.pip.items()),
         *(("conda", name, conda) for name, conda in stack.manifest.package.conda.items()),
     ]
+    installers = {
+        "pip": "pip install --force-reinstall --no-deps",
+        "conda": "conda install --force-reinstall",
+    }
     for manager, name, package in packages:
-        if not package.modified:
+        number = len(package.modified)
+        if not number:
             continue
-        files = ", ".join(package.modified[:3])
-        more = len(package.modified) - 3
         address = f"package.{manager}.{name}"
-        again = (
-            f"pip install --force-reinstall --no-deps {name}"
-            if manager == "pip"
-            else (f"conda install --force-reinstall {name}")
-        )
+        label = f"{name} {package.version or ''}".strip()
+        files = ", ".join(package.modified[:3]) + (f" and {number - 3} more" if number > 3 else "")
         yield Finding(
             subject=address,
-            message=f"{len(package.modified)} files of {name} {package.version or ''} differ from its record: "
-            f"{files}{f' and {more} more' if more > 0 else ''}",
+            message=(f"{number} files of {label} differ" if number > 1 else f"a file of {label} differs")
+            + f" from its record: {files}",
             evidence=(
                 Evidence(address, package.version),
                 Evidence(f"{address}.modified", list(package.modified)),
             ),
-            fixes=(Fix(f"{address}.modified", "none", again, {f"{address}.modified": None}),),
+            fixes=(
+                Fix(
+                    address=f"{address}.modified",
+                    to="none",
+                    message=f"{installers[manager]} {name}",
+                    trial={f"{address}.modified": None},
+                ),
+            ),
             source="PyPA specifications, Recording installed projects; conda-meta",
         )
 
@@ -544,9 +551,9 @@ def _side(name: str, specifier: str, ecosystem: str | None, stack: Stack) -> Sid
         if held is None or (ecosystem == "pip" and held.manager != "pip"):
             return None
         name, address, text = held.name, held.address, held.version
-    if ecosystem == "system" and text:
-        text = dotted(release(text.partition(":")[2] or text))
-    holds = True if not specifier else matches(text, specifier) if text else None
+    # Distributions put an epoch before a version and their own number behind it: "1:1.13.5-1".
+    plain = dotted(release(text.rpartition(":")[2])) if ecosystem == "system" and text else text
+    holds = True if not specifier else matches(plain, specifier) if plain else None
     return Side(name, text, address, holds)
 
 
@@ -588,16 +595,12 @@ def _breakage(row: Any, stack: Stack) -> Iterator[Finding]:
         fixes=_row_fixes(row, (victim, other), stack),
         source=row["source"],
         severity=_LOWER[severity] if possible else severity,
-        rank=_severity_rank(possible=possible),
+        rank=int(possible),
     )
 
 
 _LOWER: dict[str, Any] = {"error": "warning", "warning": "note", "note": "note"}
 """What holds only if a version that is not known lies in a row's range is told one step lower."""
-
-
-def _severity_rank(*, possible: bool) -> int:
-    return 1 if possible else 0
 
 
 def _conda_forbids(victim: Side, other: Side, stack: Stack) -> bool:
@@ -669,28 +672,28 @@ def _python_breakage(row: Any, stack: Stack) -> Outcome:
     possible = victim.holds is None or bool(given_back and stack.partial)
     severity = row.get("severity", "error")
     label = f"{victim.name} {victim.version}" if victim.version else f"{victim.name}{row['affected']}"
+    fails = "does not work" if severity == "error" else "does not fully work"
     yield Finding(
         subject=victim.address,
-        message=f"{label} does not work on Python {python}: {row['error']}",
+        message=f"{label} {fails} on Python {python}: {row['error']}",
         evidence=(Evidence(victim.address, victim.version), Evidence("python.version", python)),
         fixes=_row_fixes(row, (victim,), stack),
         source=row["source"],
         severity=_LOWER[severity] if possible else severity,
-        rank=1 if possible else 0,
+        rank=int(possible),
     )
 
 
 def _platform_breakage(row: Any, stack: Stack) -> Outcome:
     victim = _side(row["package"], row["affected"], row.get("ecosystem"), stack)
-    if victim is None or victim.holds is False:
+    # What holds of tensorflow on a platform need not hold of tensorflow-cpu.
+    if victim is None or victim.holds is False or victim.name != row["package"]:
         return
     manifest = stack.manifest
     facts: dict[str, tuple[str, str | None]] = {
         "platform": ("host.platform", manifest.host.platform),
-        "arch": ("host.arch", manifest.host.arch),
         "driver": ("driver.version", manifest.driver.version),
         "openssl": ("python.openssl", manifest.python.openssl),
-        "cuda": (f"framework.{row['package']}.cuda", _cuda(row["package"], stack)),
     }
     evidence = []
     for column, (address, value) in facts.items():
@@ -706,24 +709,20 @@ def _platform_breakage(row: Any, stack: Stack) -> Outcome:
         f"{'OpenSSL' if each.address == 'python.openssl' else each.address.rpartition('.')[0]} {each.value}"
         for each in evidence
     )
+    fails = "does not work" if severity == "error" else "does not fully work"
     yield Finding(
         subject=victim.address,
-        message=f"{label} does not work here ({where}): {row['error']}",
+        message=f"{label} {fails} here ({where}): {row['error']}",
         evidence=(Evidence(victim.address, victim.version), *evidence),
         fixes=_row_fixes(row, (victim,), stack),
         source=row["source"],
         severity=_LOWER[severity] if possible else severity,
-        rank=1 if possible else 0,
+        rank=int(possible),
     )
 
 
-def _cuda(name: str, stack: Stack) -> str | None:
-    build = stack.build(name)
-    return build.cuda if build else None
-
-
 def _condition(column: str, wanted: str, value: str) -> bool:
-    if column in ("platform", "arch"):
+    if column == "platform":
         return value == wanted
     # OpenSSL's letters ("1.1.1w") are patch releases.
     return matches(dotted(release(value)), wanted) is True
@@ -733,8 +732,8 @@ def _channel_mix(row: Any, stack: Stack) -> Outcome:
     one, two = stack.conda(row["package"]), stack.conda(row["with"])
     if one is None or two is None or not one.channel or not two.channel:
         return
-    comes_from = _channel(one.channel)
-    if comes_from == _channel(two.channel) or comes_from != row.get("channel", comes_from):
+    ours, theirs = _channel(one.channel), _channel(two.channel)
+    if ours == theirs or ours != row.get("channel", ours):
         return
     ranges = ((one, row.get("affected")), (two, row.get("with_versions")))
     holds = [
@@ -747,7 +746,7 @@ def _channel_mix(row: Any, stack: Stack) -> Outcome:
     severity = row.get("severity", "error")
     yield Finding(
         subject=f"package.conda.{row['package']}",
-        message=f"{row['package']} comes from {one.channel} and {row['with']} from {two.channel}: their builds do not "
+        message=f"{row['package']} comes from {ours} and {row['with']} from {theirs}: their builds do not "
         f"fit together ({row['error']})",
         evidence=(
             Evidence(f"package.conda.{row['package']}", one.channel),
@@ -757,7 +756,7 @@ def _channel_mix(row: Any, stack: Stack) -> Outcome:
             Fix(
                 address=f"package.conda.{row['package']}.channel",
                 to=two.channel,
-                message=f"conda install --override-channels -c {two.channel} {row['package']} {row['with']}",
+                message=f"conda install --override-channels -c {theirs} {row['package']} {row['with']}",
                 trial={f"package.conda.{row['package']}.channel": two.channel},
             ),
         ),
@@ -885,17 +884,15 @@ def _allowed(module: str, present: list[str], stack: Stack) -> bool:
     versions = {name: stack.packages[name].version for name in present}
     if module == "pynvml":
         # From 12 on pynvml is a shell around nvidia-ml-py, from 11.5 on it depended on its module's twin.
-        return matches(versions.get("pynvml"), ">=11.5") is not False if "pynvml" in present else False
-    if module == "tensorflow":
-        # From 2.12 on tensorflow-gpu is an empty package that refuses to install.
-        return matches(versions.get("tensorflow-gpu"), ">=2.12") is True and len(present) == 2
-    same = len(set(versions.values())) == 1 and None not in versions.values()
-    return module == "triton" and same
+        return matches(versions["pynvml"], ">=11.5") is not False
+    # From 2.12 on tensorflow-gpu is an empty package that refuses to install.
+    return len(present) == 2 and matches(versions.get("tensorflow-gpu"), ">=2.12") is True
 
 
 def _overlap(module: str, names: list[str], keep: str | None, source: str, stack: Stack) -> Finding:
     held = {name: stack.packages[name] for name in names}
-    labels = " and ".join(f"{name} {held[name].version or ''}".strip() for name in names)
+    all_ = "all" if len(names) > 2 else "both"
+    *labels, last = (f"{name} {held[name].version or ''}".strip() for name in names)
     # Conda's own packages stay: it would miss their files at the next transaction.
     kept = next((name for name in names if held[name].manager == "conda"), None)
     wanted = (keep or "").split(" ", 1)[0]
@@ -907,7 +904,7 @@ def _overlap(module: str, names: list[str], keep: str | None, source: str, stack
     )
     return Finding(
         subject=held[others[0]].address,
-        message=f"{labels} both install the module {module} and overwrite each other"
+        message=f"{', '.join(labels)} and {last} {all_} install the module {module} and overwrite each other"
         + (f"; keep {keep}" if keep else ""),
         evidence=tuple(Evidence(held[name].address, held[name].version) for name in [*others, kept]),
         fixes=(
@@ -991,11 +988,11 @@ def _runtime(copy: Library) -> str:
     name = (copy.soname or (copy.path or "").replace("\\", "/").rpartition("/")[2]).lower()
     if "gomp" in name:
         return "gnu"
-    return "llvm" if "omp5" in name or name.startswith(("libomp", "libiomp")) else "other"
+    return "llvm" if name.startswith(("libomp", "libiomp")) else "other"
 
 
 def _places(copies: Iterable[Library]) -> list[str]:
-    return [copy.path or copy.provider or copy.soname or "?" for copy in copies]
+    return [copy.path or copy.provider or copy.soname or copy.name for copy in copies]
 
 
 def _plain(copy: Library) -> dict[str, Any]:

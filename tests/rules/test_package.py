@@ -2,6 +2,7 @@
 
 import pytest
 
+from envlock.rules.package import boundary
 from tests.rules.support import found, only
 
 
@@ -165,6 +166,59 @@ def test_a_channel_mix_holds_for_the_releases_and_the_channel_of_its_row(
     assert bool(found("known-breakage", text)) is known
 
 
+@pytest.mark.parametrize(
+    ("mamba", "conda", "source", "known"),
+    [
+        ('version = "1.5.1"', 'version = "23.9.0"', "", True),
+        ('version = "1.5.1", build = "py310_0"', 'version = "23.9.0"', "", True),
+        ('version = "1.5.1", build = "py310_0"', 'version = "23.9.0", build = "py310_1"', "", False),
+        ('version = "1.5.1", build = "py310_0"', 'version = "23.9.0", build = "py310_1"', "import", True),
+        ('version = "1.5.2"', 'version = "23.9.0"', "", False),
+    ],
+)
+def test_condas_solver_has_read_what_two_builds_ask_for(mamba, conda, source, known):
+    text = f"[package.conda]\nmamba = {{ {mamba} }}\nconda = {{ {conda} }}\n"
+    assert bool(found("known-breakage", text, source)) is known
+
+
+def test_a_row_for_pips_packages_leaves_condas_alone():
+    pair = '{{ version = "2.8.1" }}\n{} = {{ version = "2.6.0" }}\n'
+    assert found("known-breakage", "[package.pip]\nflash-attn = " + pair.format("torch"))
+    assert found("known-breakage", "[package.conda]\nflash-attn = " + pair.format("pytorch")) == []
+
+
+def test_numba_and_numpy_of_conda_are_the_solvers_to_judge():
+    text = (
+        '[package.{}]\nnumba = {{ version = "0.56.0" }}\n[package.conda]\nnumpy = {{ version = "1.24.1" }}\n'
+    )
+    assert only("known-breakage", text.format("pip")).subject == "package.conda.numpy"
+    both = '[package.conda]\nnumba = { version = "0.56.0" }\nnumpy = { version = "1.24.1" }\n'
+    assert found("known-breakage", both) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "host", "known"),
+    [
+        ("numpy", 'platform = "windows"', True),
+        ("numpy", 'platform = "linux"', False),
+        ("numpy", "", False),
+    ],
+)
+def test_a_release_that_one_platform_breaks(package, host, known):
+    text = f"[host]\n{host}\n" + pip(**{package: "1.19.4"})
+    assert bool(found("known-breakage", text)) is known
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "driver", "known"),
+    [("1.14.3-1", "555.85", True), ("1.14.4-1", "555.85", False), ("1.14.3-1", "552.22", False)],
+)
+def test_a_system_package_that_fails_under_a_newer_driver(toolkit, driver, known):
+    text = f'[host]\nplatform = "wsl2"\n[driver]\nversion = "{driver}"\n'
+    text += f'[package.system]\nnvidia-container-toolkit = "{toolkit}"\n'
+    assert bool(found("known-breakage", text)) is known
+
+
 # ---- numpy-abi
 
 
@@ -191,6 +245,23 @@ def test_what_an_extension_says_it_was_compiled_with():
     ).replace("}}", "}")
     assert "ext" in only("numpy-abi", text.replace("{}", "1.26")).message
     assert found("numpy-abi", text.replace("{}", "2.0")) == []
+
+
+def test_a_module_of_unknown_version_says_nothing_of_an_environment_that_was_read():
+    text = '[package.pip]\nnumpy = { version = "2.0.1" }\npandas = {}\n'
+    assert found("numpy-abi", text) == []
+    assert only("numpy-abi", text, "import").severity == "note"
+
+
+@pytest.mark.parametrize(
+    ("numpy", "pandas", "known"),
+    [("conda", "conda", False), ("pip", "conda", True), ("conda", "pip", True)],
+)
+def test_which_numpy_condas_builds_are_for_is_the_solvers_to_judge(numpy, pandas, known):
+    text = f'[package.{numpy}]\nnumpy = {{ version = "2.0.1" }}\n'
+    other = 'pandas = { version = "2.1.4" }\n'
+    text += other if numpy == pandas else f"[package.{pandas}]\n{other}"
+    assert bool(found("numpy-abi", text)) is known
 
 
 # ---- two of one kind
@@ -283,6 +354,66 @@ def test_an_unmet_requirement_and_a_stand_in():
         )
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("unseen", "known"),
+    [("library", True), ("package.pip.attrs", False), ("package.pip", False), ("package.pip.numpy", True)],
+)
+def test_what_could_not_be_seen_is_not_missing(unseen, known):
+    text = f'[capture.unobserved]\n"{unseen}" = "no permission"\n' + pip(acme="1.0")
+    assert bool(found("requirement-unmet", text + '[requires]\nacme = ["attrs>=20"]\n')) is known
+
+
+@pytest.mark.parametrize(
+    ("specifier", "version"),
+    [
+        ("", "1"),
+        ("~=1.4.2", "1.4.2"),
+        (">1.0", "1.0.1"),
+        ("<2", "1.999"),
+        ("<0.29.0", "0.28.999"),
+        ("<=1.5", "1.5"),
+        ("!=1.0", "1.0.1"),
+        ("==1.*", "1"),
+        ("===1.0", "1.0"),
+        (">=1.18,<1.23", "1.18"),
+        ("<0", None),
+    ],
+)
+def test_a_version_that_lies_in_a_range(specifier, version):
+    assert boundary(specifier) == version
+
+
+@pytest.mark.parametrize(
+    ("pydantic", "core", "known"),
+    [
+        ("2.11.2", "2.33.0", True),
+        ("2.11.2", "2.33.1", False),
+        ("2.11.1", "2.33.0", False),
+        ("2.13.4", "2.46.3", True),
+        ("2.13.4", "2.46.4", False),
+    ],
+)
+def test_a_requirement_holds_from_the_release_that_states_it_first(pydantic, core, known):
+    assert bool(found("requirement-unmet", pip(pydantic=pydantic, pydantic_core=core), "import")) is known
+
+
+def test_the_requirement_after_next_does_not_hold_between_two_releases_that_were_read():
+    # 0.1.25 was read to ask for >=0.2.40,<0.3 and 0.2.0 for >=0.3,<0.4.
+    for core in ("0.2.41", "0.3.5"):
+        assert found("requirement-unmet", pip(langchain_openai="0.1.26", langchain_core=core), "import") == []
+    assert found("requirement-unmet", pip(langchain_openai="0.1.26", langchain_core="0.4.0"), "import")
+
+
+def test_of_conda_packages_only_pairs_that_pip_mixed_are_held_to_their_releases():
+    core = 'pydantic-core = { version = "2.37.2" }\n'
+    conda = '[package.conda]\npydantic = { version = "2.11.7" }\n'
+    assert found("requirement-unmet", conda + core, "import") == []
+    assert only("requirement-unmet", conda + "[package.pip]\n" + core, "import").rank == 1
+    # Another pair is judged after one that the solver knows.
+    more = conda + core + pip(transformers="4.44.2", tokenizers="0.20.1")
+    assert only("requirement-unmet", more, "import").subject == "package.pip.tokenizers"
 
 
 def test_a_report_without_requirements_is_held_to_those_of_the_release():
