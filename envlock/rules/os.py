@@ -35,15 +35,19 @@ class CLibrary(NamedTuple):
     where: str
 
 
+def _label(name: str, version: str | None) -> str:
+    return f"{name} {version}" if version else name
+
+
 def distribution_row(stack: Stack, matrix: Matrix) -> Any:
     """Return what the matrix knows of this release of a distribution; None where it has no row."""
     os = stack.manifest.os
-    if not os.id or not os.version:
+    if not os.version:
         return None
     have = release(os.version)
     for row in matrix.rows("os", "release"):
         wanted = release(row["version"])
-        if row["id"] == os.id and wanted and wanted == have[: len(wanted)]:
+        if row["id"] == os.id and wanted == have[: len(wanted)]:
             return row
     return None
 
@@ -76,7 +80,7 @@ def libc_too_old(stack: Stack, matrix: Matrix) -> Outcome:
     for name, framework in stack.frameworks.items():
         wanted = re.search(r"(\d+(?:\.\d+)+)", framework.needs.get("libc", ""))
         if wanted:
-            label = f"{name} {framework.version}" if framework.version else name
+            label = _label(name, framework.version)
             needs.append((release(wanted[1]), label, f"framework.{name}.needs", dict(framework.needs)))
     needs += _listed_needs(stack, matrix)
     wanting = sorted(need for need in needs if need[0] > release(have.version))
@@ -84,7 +88,7 @@ def libc_too_old(stack: Stack, matrix: Matrix) -> Outcome:
         return
     highest, label, address, value = wanting[-1]
     others = [name for _, name, _, _ in wanting[:-1]]
-    also = f" (so do {', '.join(others)})" if others else ""
+    also = f"; so {'do' if others[1:] else 'does'} {' and '.join(others)}" if others else ""
     text = dotted(highest)
     yield Finding(
         subject="os.libc" if have.address == "os.libc" else "os.version",
@@ -132,7 +136,7 @@ def libstdcxx_too_old(stack: Stack, matrix: Matrix) -> Outcome:
     """
     for name, framework in stack.frameworks.items():
         wanted = framework.needs.get("libstdcxx", "")
-        label = f"{name} {framework.version}" if framework.version else name
+        label = _label(name, framework.version)
         copies = _loaded(name, stack, matrix)
         older = [copy for copy in copies if _symbol_older(copy.version, wanted)]
         # Where it is not known which copy is loaded, only what holds for all of them is said.
@@ -299,7 +303,7 @@ def _desktop_library(stack: Stack, rows: dict[str, Any]) -> Outcome:
             continue  # whose files were read is judged by them
         yield Finding(
             subject=f"package.pip.{name}",
-            message=f"{name} {pip.version or ''} needs libGL.so.1, and libgl1 is not installed".replace("  ", " "),
+            message=f"{_label(name, pip.version)} needs libGL.so.1, and libgl1 is not installed",
             evidence=(Evidence(f"package.pip.{name}", pip.version), Evidence("package.system.libgl1", None)),
             fixes=(
                 Fix("package.system.libgl1", "installed", "apt-get install libgl1", {"package.system.libgl1": "1"}),
@@ -344,22 +348,25 @@ def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
             continue
         if row["affected"] and held.version and matches(held.version, row["affected"]) is False:
             continue
+        if not held.version and row["affected"].startswith("=="):
+            # One release says nothing of a version that is not known.
+            continue
         told.add(row["package"])
         unsure = bool(row["affected"]) and not held.version
         level = f" ({host.cpu_level})" if host.cpu_level else ""
-        cpu = f"{host.cpu or 'this CPU'}{level}"
+        cpu = " ".join((host.cpu or "this CPU").split()) + level
         severity: Severity = row.get("severity", "warning" if unsure else "error")
         yield Finding(
             subject=subject,
-            message=f"{row['package']} {held.version or ''} needs {row['feature']}, which {cpu} lacks".replace("  ", " ")
-            + (f": {row['fix']}" if row.get("fix") else ""),
+            message=f"{_label(row['package'], held.version)} needs {row['feature']}, which {cpu} lacks"
+            + (f": use {row['fix']}" if row.get("fix") else ""),
             evidence=(
                 *([Evidence("host.cpu_level", host.cpu_level)] if host.cpu_level else []),
                 *([Evidence("host.cpu", host.cpu)] if host.cpu else []),
                 Evidence(held.address, held.version),
             ),
             fixes=(
-                Fix("host.cpu_level", row["level"], f"run it on a CPU of level {row['level']}",
+                Fix("host.cpu_level", row["level"], f"run it on a CPU with {row['feature']}",
                     {"host.cpu_level": row["level"], "host.cpu": None}),
             ),
             source=row["source"],
@@ -451,7 +458,7 @@ def _foreign_conda(stack: Stack) -> Outcome:
         emulated = wanted == ("x86_64", "darwin") and platform == "darwin"
         yield Finding(
             subject=f"package.conda.{name}",
-            message=f"{name} is of {package.subdir}, and this machine is {host.platform or ''} {host.arch}".replace("  ", " ")
+            message=f"{name} is of {package.subdir}, and this machine is {_label(host.platform or '', host.arch).strip()}"
             + (": it runs under Rosetta, without newer instructions" if emulated else ""),
             evidence=(
                 Evidence(f"package.conda.{name}", package.subdir),
@@ -476,9 +483,7 @@ def _on_musl(stack: Stack, matrix: Matrix) -> Outcome:
             continue
         yield Finding(
             subject=address,
-            message=f"{name} {pip.version or ''} has wheels for glibc only, and this system has {libc or 'musl'}".replace(
-                "  ", " "
-            ),
+            message=f"{_label(name, pip.version)} has wheels for glibc only, and this system has {libc or 'musl'}",
             evidence=(Evidence(address, value), Evidence(f"package.pip.{name}", pip.version)),
             fixes=(
                 Fix(address, "glibc", "use an image with glibc (Debian, Ubuntu)", {address: "glibc 2.36" if libc else "debian"}),
@@ -498,8 +503,8 @@ def _linux_only(stack: Stack, matrix: Matrix) -> Outcome:
             continue
         yield Finding(
             subject=f"package.pip.{name}",
-            message=f"{name} {pip.version or ''} has no wheels for {platform}: what is installed was built here or "
-            "is for another platform".replace("  ", " "),
+            message=f"{_label(name, pip.version)} has no wheels for {platform}: what is installed was built here or is for "
+            "another platform",
             evidence=(Evidence(f"package.pip.{name}", pip.version), Evidence("host.platform", platform)),
             source=row["source"],
             severity="warning",

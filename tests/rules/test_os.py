@@ -176,10 +176,51 @@ def test_a_conda_package_of_another_platform():
     assert found("wheel-platform-mismatch", text.format("noarch")) == []
 
 
-@pytest.mark.parametrize(("version", "severity"), [("9.0.1", "warning"), ("20.0.2", "note"), ("24.0", None)])
+@pytest.mark.parametrize(
+    ("version", "severity"),
+    [("9.0.1", "warning"), ("19.3", "note"), ("20.0.2", "note"), ("20.3", None), ("24.0", None)],
+)
 def test_an_old_pip_does_not_know_todays_tags(version, severity):
     findings = found("wheel-platform-mismatch", f'[package.pip]\npip = {{ version = "{version}" }}\n')
     assert [finding.severity for finding in findings] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['[host]\nplatform = "windows"\n', '[host]\nplatform = "darwin"\n', '[python]\nversion = "2.7.18"\n'],
+)
+def test_where_an_old_pip_misses_nothing(said):
+    assert found("wheel-platform-mismatch", said + '[package.pip]\npip = { version = "9.0.1" }\n') == []
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ('[host]\narch = "x86_64"\nplatform = "wsl2"\n', True),
+        ('[host]\narch = "aarch64"\n', False),
+        ('[host]\nplatform = "windows"\n', False),
+        ('[package.conda]\npytorch = { version = "2.7.0" }\n', False),
+        ('[framework.torch]\nneeds = { libc = "glibc 2.17" }\n', False),
+    ],
+)
+def test_pypis_torch_needs_what_its_tag_says(said, known):
+    text = '[os]\nlibc = "glibc 2.27"\n' + said + '[package.pip]\ntorch = { version = "2.7.0" }\n'
+    assert bool(found("libc-too-old", text, "import")) is known
+
+
+@pytest.mark.parametrize(
+    ("os", "package"),
+    [
+        ("amzn", "mesa-libGL"),
+        ("sles", "mesa-libGL"),
+        ("fedora", "mesa-libGL"),
+        ("debian", "libgl1"),
+        ("", "libgl1"),
+    ],
+)
+def test_the_package_that_carries_a_library_on_each_system(os, package):
+    text = f'[os]\nid = "{os}"\n[framework.ext]\nneeds = {{ library = "libGL.so.1" }}\n'
+    assert f"(package {package})" in only("system-library-missing", text).message
 
 
 def test_opencv_whose_files_were_read_is_judged_by_them_and_once():
