@@ -301,7 +301,11 @@ def _refuse(place: str, what: str) -> NoReturn:
 
 
 def _frozen(row: dict[str, Any]) -> Row:
-    return MappingProxyType({name: _frozen_value(value) for name, value in row.items()})
+    """Make a row read-only; the caller gives it up."""
+    for name, value in row.items():
+        if isinstance(value, (list, dict)):  # most are text
+            row[name] = _frozen_value(value)
+    return MappingProxyType(row)
 
 
 def _frozen_value(value: Any) -> Any:
