@@ -396,7 +396,7 @@ def wsl_driver_conflict(stack: Stack, matrix: Matrix) -> Outcome:
     if not packages and not foreign:
         return
     address = "driver.libcuda" if foreign else f"package.system.{packages[0]}"
-    names = " ".join(packages[:6])
+    names = " ".join(packages)
     trial: dict[str, Any] = {f"package.system.{name}": None for name in packages}
     if foreign:
         trial["driver.libcuda"] = None
@@ -405,9 +405,11 @@ def wsl_driver_conflict(stack: Stack, matrix: Matrix) -> Outcome:
         message="a Linux driver is installed inside WSL2, where the driver is that of Windows: "
         + (f"{libcuda} is loaded instead of /usr/lib/wsl/lib/libcuda.so.1" if foreign else names),
         evidence=(
-            Evidence("host.platform", manifest.host.platform or "wsl2"),
+            Evidence("host.platform", "wsl2")
+            if manifest.host.platform == "wsl2"
+            else Evidence("host.kernel", manifest.host.kernel),
             *([Evidence("driver.libcuda", libcuda)] if libcuda else []),
-            *(Evidence(f"package.system.{name}", manifest.package.system[name]) for name in packages[:6]),
+            *(Evidence(f"package.system.{name}", manifest.package.system[name]) for name in packages),
         ),
         fixes=(
             Fix(

@@ -108,7 +108,7 @@ def _finding(row: Any, name: str, told: Told, stack: Stack) -> Finding:
 
 
 def _folders(value: str) -> list[str]:
-    return [entry.rstrip("/") for entry in value.split(":") if entry.strip()]
+    return [entry.rstrip("/") for entry in value.split(":") if entry.strip("/ ")]
 
 
 def _another_cuda(value: str, stack: Stack) -> Told | None:
@@ -127,8 +127,8 @@ def _another_torch(value: str, stack: Stack) -> Told | None:
     folders = _folders(value)
     for copy in stack.libraries("libtorch"):
         folder = (copy.path or "").rpartition("/")[0]
-        if folder and folder in folders and "site-packages" not in folder:
-            return Told(folder, (("library.libtorch", copy.path),), "error" if copy.used_by else None)
+        if folder in folders and "site-packages" not in folder:
+            return Told(folder, (("library.libtorch", copy.path),))
     prefix = stack.manifest.python.prefix
     torch = stack.framework("torch") is not None or stack.package("torch") is not None
     for folder in folders:
@@ -363,10 +363,9 @@ def shared_memory_small(stack: Stack, matrix: Matrix) -> Outcome:
     uses = bool(stack.frameworks) or any(name in stack.packages for name in ("torch", "jax", "tensorflow"))
     if not uses and not stack.partial and not stack.gpus:
         return
-    text = f"{size * 1024:.0f} MiB" if size < 1 else f"{size} GiB"
     yield Finding(
         subject="host.shm_gib",
-        message=f"shared memory (/dev/shm) has {text}: data loader workers and NCCL need more",
+        message=f"shared memory (/dev/shm) has {size * 1024:.0f} MiB: data loader workers and NCCL need more",
         evidence=(
             Evidence("host.shm_gib", size),
             *([Evidence("container.runtime", container.runtime)] if container.runtime else []),

@@ -149,6 +149,92 @@ def test_a_linux_driver_in_wsl() -> None:
     assert not found("wsl-driver-conflict", stack.format("linux", linux, "nvidia-driver-550"))
 
 
+@pytest.mark.parametrize(
+    "libcuda",
+    [
+        "/usr/lib/wsl/lib/libcuda.so.1.1",
+        "/usr/lib/x86_64-linux-gnu/libcuda.so.1.1",  # a copy of the one of WSL
+        "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
+        "/usr/local/cuda/compat/libcuda.so.550.54.14",
+        "/usr/local/cuda/lib64/stubs/libcuda.so.550.54.14",
+    ],
+)
+def test_a_libcuda_in_wsl_that_is_no_linux_driver(libcuda: str) -> None:
+    stack = f'[host]\nplatform = "wsl2"\n[driver]\nlibcuda = "{libcuda}"\n'
+    assert not found("wsl-driver-conflict", stack)
+
+
+def test_a_container_in_wsl_is_given_its_libcuda() -> None:
+    stack = '[host]\nplatform = "wsl2"\n[driver]\nlibcuda = "/usr/lib/libcuda.so.550.54.14"\n'
+    assert found("wsl-driver-conflict", stack)
+    assert not found("wsl-driver-conflict", stack + '[container]\nruntime = "docker"\n')
+
+
+@pytest.mark.parametrize(
+    ("toolkit", "rest", "severity"),
+    [
+        ("1.17.1", '[environ]\nCUDA_VERSION = "12.4.1"', "error"),
+        ("1.17.1", '[environ]\nCUDA_VERSION = "12.4.1"\nNVIDIA_REQUIRE_CUDA = "cuda>=12.4"', None),
+        ("1.17.1", "", None),
+        ("1.17.3", '[driver]\nversion = "565.57.01"', "warning"),
+        ("1.17.3", '[driver]\nversion = "570.86.15"', None),
+        ("1.17.3", "", None),
+        ("1.17.4", '[driver]\ncompat = "12.8"', "warning"),
+        ("1.17.4", '[[library]]\nname = "cuda-compat"', "warning"),
+        ("1.17.4", "", None),
+        ("1.17.7", '[os]\nid = "arch"', "error"),
+        ("1.17.7", '[os]\nid = "debian"', None),
+        ("1.17.7", '[container]\nruntime = "pyxis"', "error"),
+        ("1.17.7", "", None),
+    ],
+)
+def test_every_condition_of_a_toolkits_defect_has_to_hold(
+    toolkit: str, rest: str, severity: str | None
+) -> None:
+    head, _, tail = rest.partition("[container]\n")
+    findings = found("container-toolkit-mismatch", f'{head}\n[container]\ntoolkit = "{toolkit}"\n{tail}\n')
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("stack", "source", "severity"),
+    [
+        # NVIDIA_DRIVER_CAPABILITIES is unset: some runtimes leave libcuda out then, where devices are asked for.
+        ('[container]\nvisible_devices = "all"', "import", "note"),
+        ('[container]\nvisible_devices = "all"', "", None),
+        ('[container]\nvisible_devices = "all"\n[driver]\nversion = "550.54.14"', "import", None),
+        ("[container]", "import", None),
+        # Capabilities: what was served after all was not left out.
+        ('[container]\ndriver_capabilities = "utility"\n[driver]\nversion = "550.54.14"', "import", "error"),
+        ('[container]\ndriver_capabilities = "utility"\n[driver]\ncuda = "12.4"', "import", "warning"),
+        ('[container]\ndriver_capabilities = "utility"\n[driver]\nlibcuda = "/usr/lib/libcuda.so.550.54.14"', "import", None),
+        ('[container]\ndriver_capabilities = "compute"\n[driver]\ncuda = "12.4"', "import", None),
+        ('[container]\ndriver_capabilities = "ALL"', "import", None),
+        # A container in which nobody found a driver.
+        ('[container]\nruntime = "docker"\n[framework.torch]\ncuda = "12.4"', "", "note"),
+        ('[container]\nruntime = "docker"\n[framework.torch]\ncuda = "12.4"', "root", None),
+        ('[container]\nruntime = "docker"\n[framework.torch]\ncuda = "12.4"', "import", None),
+        ('[container]\nruntime = "docker"\n[framework.torch]\ncuda = "12.4"\n[capture.unobserved]\ngpu = "no"',
+         "import", "error"),
+        ('[container]\nruntime = "docker"\nvisible_devices = "all"\n[capture.unobserved]\ngpu = "no"', "import", "error"),
+        ('[container]\nruntime = "docker"\nvisible_devices = "all"', "", "warning"),
+        ('[container]\nvisible_devices = "all"\n[environ]\nNVIDIA_VISIBLE_DEVICES = "none"', "", "warning"),
+        ('[environ]\nNVIDIA_VISIBLE_DEVICES = "void"\n[[gpu]]\nname = "NVIDIA L4"', "", None),
+        ('[environ]\nNVIDIA_VISIBLE_DEVICES = "0"', "", None),
+    ],
+)  # fmt: skip
+def test_what_a_container_was_given(stack: str, source: str, severity: str | None) -> None:
+    findings = found("container-without-gpu", stack + "\n", source)
+    assert [finding.severity for finding in findings][:1] == ([severity] if severity else [])
+
+
+def test_cuda_version_asks_in_an_image_and_not_on_a_bare_machine() -> None:
+    stack = '[driver]\nversion = "525.85.12"\n[environ]\nCUDA_VERSION = "{}"\n'
+    assert found("image-requirement-unmet", stack.format("12.4.1"), source="image")
+    assert not found("image-requirement-unmet", stack.format("12.4.1"), source="root")
+    assert not found("image-requirement-unmet", stack.format("latest"), source="image")
+
+
 def test_a_host_with_a_gpu_whose_container_sees_no_driver() -> None:
     stack = NO_DRIVER.replace("[capture.unobserved]", '[capture]\nsource = "import"\n[capture.unobserved]')
     assert only("container-without-gpu", stack + '[[gpu]]\nname = "NVIDIA A40"\n').severity == "error"
