@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from envlock.compare.logs import blocks, excerpt
 from envlock.compare.symptoms import import_names, literals_of, project_address, projects_by_import
 from envlock.manifest.address import covers, facts
-from envlock.rules.engine import all_rules, run
+from envlock.rules.engine import FRAMEWORK, PACKAGES, FleetRule, all_rules, find_rule, run
 from envlock.rules.model import Finding
 from envlock.rules.stack import Stack
 
@@ -214,63 +214,28 @@ def _about(finding: Finding, addresses: Sequence[str]) -> bool:
     )
 
 
-_FRAMEWORK = "framework|package.pip.torch|package.conda.pytorch|package.pip.jax|package.pip.tensorflow"
-_PACKAGES = "package.pip|package.conda"
 _OF_LAYER = {
     "driver": ("driver.version|driver.cuda|driver.kernel_module",),
-    "cuda": (_FRAMEWORK, "library"),
-    "gpu": ("gpu", _FRAMEWORK),
-    "cudnn": ("library.cudnn|package.pip.nvidia-cudnn-*", _FRAMEWORK),
-    "nccl": ("library.nccl|package.pip.nvidia-nccl-*", _FRAMEWORK),
-    "framework": (_FRAMEWORK,),
-    "package": (_PACKAGES,),
+    "cuda": (FRAMEWORK, "library"),
+    "gpu": ("gpu", FRAMEWORK),
+    "cudnn": ("library.cudnn|package.pip.nvidia-cudnn-*", FRAMEWORK),
+    "nccl": ("library.nccl|package.pip.nvidia-nccl-*", FRAMEWORK),
+    "framework": (FRAMEWORK,),
+    "package": (PACKAGES,),
     "python": ("python.version|python.abi",),
     "os": ("os",),
     "container": ("container",),
     "environment": ("environ",),
 }
-_OF_RULE = {
-    "driver-missing": ("gpu", "driver"),
-    "driver-too-old-for-cuda": ("driver.version|driver.cuda", "framework.*.cuda|library.cudart"),
-    "driver-too-old-for-gpu": ("driver.version", "gpu"),
-    "driver-dropped-gpu": ("driver.version", "gpu"),
-    "driver-kernel-user-mismatch": ("driver.version", "driver.kernel_module"),
-    "kernel-module-blocked": ("driver.flavor|host.secure_boot", "gpu"),
-    "fabric-manager-mismatch": ("driver.version", "driver.fabric_manager"),
-    "compat-libcuda-unsupported": ("driver.compat|driver.libcuda|library.cuda-compat",),
-    "libcuda-stub-loaded": ("driver.libcuda|library.cuda",),
-    "device-node-missing": ("driver",),
-    "cuda-ptx-too-new": ("driver.version|driver.cuda", _FRAMEWORK),
-    "toolkit-framework-mismatch": ("toolkit|compiler.nvcc", _FRAMEWORK),
-    "toolkit-gpu-unsupported": ("toolkit|compiler.nvcc", "gpu"),
-    "host-compiler-unsupported": ("toolkit|compiler.nvcc", "compiler.gcc|compiler.cxx"),
-    "gpu-hidden": ("gpu", "environ|container.visible_devices"),
-    "cpu-build-installed": ("gpu|driver.version", _FRAMEWORK),
-    "framework-python-unsupported": ("python.version|python.abi", _FRAMEWORK),
-    "requirement-unmet": ("requires", _PACKAGES),
-    "numpy-abi": ("package.pip.numpy|package.conda.numpy",),
-    "conda-pip-overlap": ("package.conda", "package.pip"),
-    "openmp-duplicated": ("library.openmp",),
-    "libc-too-old": ("os.libc", "framework.*.needs"),
-    "libstdcxx-too-old": ("os.libstdcxx|library.libstdcxx", "framework.*.needs"),
-    "cpu-feature-missing": ("host.cpu_level|host.cpu",),
-    "container-without-gpu": ("container", "driver"),
-    "container-toolkit-mismatch": ("container.toolkit",),
-    "image-requirement-unmet": ("container.require", "driver.version|driver.cuda"),
-    "memory-lock-small": ("host.memlock_kib",),
-    "peer-to-peer-hazard": ("host.iommu|host.pcie_acs", "gpu"),
-    "wsl-driver-conflict": ("host.platform",),
-    "shared-memory-small": ("host.shm_gib",),
-}
-"""The facts that a rule needs to say something, alternatives with "|" between; by rule, else by its layer."""
+"""The facts that the rules of a layer need, where they name none of their own (``Rule.needs``)."""
 
 
 def lacking(rule: str, manifest: Manifest) -> tuple[str, ...]:
     """Return the addresses of facts that a rule would need and that a stack neither has nor knows to be absent."""
-    layers = {each.name: each.layer for each in all_rules()}
-    if layers.get(rule) == "fleet":
+    known = find_rule(rule)
+    if isinstance(known, FleetRule):
         return ("the other nodes (envlock fleet diff)",)
-    needs = _OF_RULE.get(rule) or _OF_LAYER.get(layers.get(rule, ""), ())
+    needs = known.needs or _OF_LAYER.get(known.layer, ())
     have = facts(manifest)
     have.update((f"requires.{name}", True) for name in manifest.requires)
     stack = Stack(manifest)

@@ -31,7 +31,7 @@ Outcome = Iterator["Finding | Unknown"]
 _TOOLKIT = "NVIDIA Container Toolkit documentation, Environment variables (OCI spec)"
 
 
-@rule("image-requirement-unmet", layer="container")
+@rule("image-requirement-unmet", layer="container", needs=("container.require", "driver.version|driver.cuda"))
 def image_requirement_unmet(stack: Stack, matrix: Matrix) -> Outcome:
     """NVIDIA_REQUIRE_* of the image is not met by this machine.
 
@@ -150,7 +150,7 @@ def _newer_driver(text: str, stack: Stack, matrix: Matrix) -> tuple[Fix, ...]:
     )
 
 
-@rule("container-without-gpu", layer="container")
+@rule("container-without-gpu", layer="container", needs=("container", "driver"))
 def container_without_gpu(stack: Stack, matrix: Matrix) -> Outcome:
     """A container on a GPU machine was given no GPU, or no compute or utility capability.
 
@@ -277,7 +277,7 @@ def _give_capabilities(address: str) -> tuple[Fix, ...]:
     return (Fix(address, value, f"set NVIDIA_DRIVER_CAPABILITIES={value}", trial),)
 
 
-@rule("container-toolkit-mismatch", layer="container", severity="warning")
+@rule("container-toolkit-mismatch", layer="container", severity="warning", needs=("container.toolkit",))
 def container_toolkit_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     """The container toolkit is missing, too old for the driver, or known bad.
 
@@ -369,7 +369,7 @@ _LINUX_DRIVER = re.compile(
 )
 
 
-@rule("wsl-driver-conflict", layer="container")
+@rule("wsl-driver-conflict", layer="container", needs=("host.platform",))
 def wsl_driver_conflict(stack: Stack, matrix: Matrix) -> Outcome:
     """A Linux driver is installed inside WSL2, where the driver is that of Windows.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, series
 from envlock.rules.driver import driver_cuda
-from envlock.rules.engine import rule
+from envlock.rules.engine import FRAMEWORK, rule
 from envlock.rules.gpu import (
     active_nvcc,
     capability_of,
@@ -659,7 +659,7 @@ def _loaded_majors(stack: Stack) -> Outcome:
                 )
 
 
-@rule("cuda-ptx-too-new", layer="cuda")
+@rule("cuda-ptx-too-new", layer="cuda", needs=("driver.version|driver.cuda", FRAMEWORK))
 def cuda_ptx_too_new(stack: Stack, matrix: Matrix) -> Outcome:
     """Code would be compiled on the machine from PTX that is newer than the driver understands.
 
@@ -766,7 +766,9 @@ def _ptx_finding(
     )
 
 
-@rule("toolkit-framework-mismatch", layer="cuda", severity="warning")
+@rule(
+    "toolkit-framework-mismatch", layer="cuda", severity="warning", needs=("toolkit|compiler.nvcc", FRAMEWORK)
+)
 def toolkit_framework_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     """nvcc's CUDA and the one that PyTorch was built with differ, so extensions will not build or load.
 
@@ -842,7 +844,12 @@ _NAMES: dict[str, Literal["gcc", "clang", "msvc"]] = {
 }
 
 
-@rule("host-compiler-unsupported", layer="cuda", severity="warning")
+@rule(
+    "host-compiler-unsupported",
+    layer="cuda",
+    severity="warning",
+    needs=("toolkit|compiler.nvcc", "compiler.gcc|compiler.cxx"),
+)
 def host_compiler_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     """The host compiler is newer (or older) than this nvcc supports.
 

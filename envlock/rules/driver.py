@@ -98,7 +98,7 @@ def _cuda_of_old_driver(stack: Stack, matrix: Matrix) -> tuple[int, ...]:
     return max((cuda for floor, cuda in floors if floor <= have), default=())
 
 
-@rule("driver-missing", layer="driver")
+@rule("driver-missing", layer="driver", needs=("gpu", "driver"))
 def driver_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """A GPU is there, and no NVIDIA driver is loaded for it.
 
@@ -128,7 +128,11 @@ def driver_missing(stack: Stack, matrix: Matrix) -> Outcome:
     )
 
 
-@rule("driver-too-old-for-cuda", layer="driver")
+@rule(
+    "driver-too-old-for-cuda",
+    layer="driver",
+    needs=("driver.version|driver.cuda", "framework.*.cuda|library.cudart"),
+)
 def driver_too_old_for_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     """A CUDA runtime needs a driver at least as new as its major version's first one.
 
@@ -243,7 +247,7 @@ def driver_branch(stack: Stack, matrix: Matrix) -> int | None:
     return int(row["branch"]) if row else next(iter(release(stack.driver.version)), None)
 
 
-@rule("driver-too-old-for-gpu", layer="driver")
+@rule("driver-too-old-for-gpu", layer="driver", needs=("driver.version", "gpu"))
 def driver_too_old_for_gpu(stack: Stack, matrix: Matrix) -> Outcome:
     """A GPU's architecture needs a newer driver branch.
 
@@ -274,7 +278,7 @@ def driver_too_old_for_gpu(stack: Stack, matrix: Matrix) -> Outcome:
                 )
 
 
-@rule("driver-dropped-gpu", layer="driver")
+@rule("driver-dropped-gpu", layer="driver", needs=("driver.version", "gpu"))
 def driver_dropped_gpu(stack: Stack, matrix: Matrix) -> Outcome:
     """This driver branch no longer supports the GPU.
 
@@ -310,7 +314,7 @@ def _driver_fix(branch: str, message: str) -> Fix:
     return Fix(address="driver.version", to=branch, message=message, trial=trial)
 
 
-@rule("driver-kernel-user-mismatch", layer="driver")
+@rule("driver-kernel-user-mismatch", layer="driver", needs=("driver.version", "driver.kernel_module"))
 def driver_kernel_user_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     """The loaded kernel module and the user-space libraries come from different driver versions.
 
@@ -348,7 +352,7 @@ def driver_kernel_user_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     )
 
 
-@rule("kernel-module-blocked", layer="driver")
+@rule("kernel-module-blocked", layer="driver", needs=("driver.flavor|host.secure_boot", "gpu"))
 def kernel_module_blocked(stack: Stack, matrix: Matrix) -> Outcome:
     """Something keeps the driver's kernel module from loading or from taking the GPU.
 
@@ -412,7 +416,7 @@ def _secure_boot(stack: Stack) -> Outcome:
     )
 
 
-@rule("device-node-missing", layer="driver")
+@rule("device-node-missing", layer="driver", needs=("driver",))
 def device_node_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """A device node, or a link that programs build against, is not there although a driver is.
 
@@ -491,7 +495,7 @@ def known_bad_applies(row: Any, stack: Stack, matrix: Matrix) -> bool:
     return all(stack.environ.get(name) == value for name, value in row.get("environ", {}).items())
 
 
-@rule("fabric-manager-mismatch", layer="driver")
+@rule("fabric-manager-mismatch", layer="driver", needs=("driver.version", "driver.fabric_manager"))
 def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     """Fabric manager and driver are of different versions on an NVSwitch machine, or there is none.
 
@@ -562,7 +566,9 @@ def _fabric_manager(stack: Stack) -> tuple[str, str | None]:
     return "driver.fabric_manager", None
 
 
-@rule("compat-libcuda-unsupported", layer="driver")
+@rule(
+    "compat-libcuda-unsupported", layer="driver", needs=("driver.compat|driver.libcuda|library.cuda-compat",)
+)
 def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     """A forward-compatibility libcuda would be loaded where it is not supported.
 
@@ -654,7 +660,7 @@ def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[st
     return "", ""
 
 
-@rule("libcuda-stub-loaded", layer="driver")
+@rule("libcuda-stub-loaded", layer="driver", needs=("driver.libcuda|library.cuda",))
 def libcuda_stub_loaded(stack: Stack, matrix: Matrix) -> Outcome:
     """The loader would find the toolkit's stub libcuda instead of the driver's.
 

@@ -26,6 +26,10 @@ MODULES = ("driver", "cuda", "gpu", "cudnn", "nccl", "framework", "package", "py
            "environment", "fleet")  # fmt: skip
 """The modules of this folder that hold rules, one a layer."""
 
+FRAMEWORK = "framework|package.pip.torch|package.conda.pytorch|package.pip.jax|package.pip.tensorflow"
+PACKAGES = "package.pip|package.conda"
+"""Facts that many rules need, as ``Rule.needs`` names them: what says which frameworks and packages there are."""
+
 FIX_TRIALS = 24
 """Fixes tried on paper at most in one check: each is a run of all rules."""
 
@@ -51,6 +55,8 @@ class Rule(NamedTuple):
     layer: str
     severity: Severity
     check: Check
+    needs: tuple[str, ...] = ()
+    """The facts without which it says nothing, alternatives with "|" between; () for those of its layer."""
 
     @property
     def explanation(self) -> str:
@@ -76,11 +82,13 @@ class UnknownRuleError(EnvlockError):
     """A rule name that envlock does not have."""
 
 
-def rule(name: str, layer: str, severity: Severity = "error") -> Callable[[Check], Rule]:
+def rule(
+    name: str, layer: str, severity: Severity = "error", needs: tuple[str, ...] = ()
+) -> Callable[[Check], Rule]:
     """Make a function a rule."""
 
     def make(check: Check) -> Rule:
-        return Rule(name, layer, severity, check)
+        return Rule(name, layer, severity, check, needs)
 
     return make
 

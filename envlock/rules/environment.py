@@ -342,7 +342,7 @@ _JUDGES: dict[tuple[str, str], Judge] = {
 # ---- limits --------------------------------------------------------------------------------------------------
 
 
-@rule("shared-memory-small", layer="environment", severity="warning")
+@rule("shared-memory-small", layer="environment", severity="warning", needs=("host.shm_gib",))
 def shared_memory_small(stack: Stack, matrix: Matrix) -> Outcome:
     """Shared memory (/dev/shm) is too small for data loader workers and for NCCL.
 
@@ -377,7 +377,7 @@ def shared_memory_small(stack: Stack, matrix: Matrix) -> Outcome:
     )  # fmt: skip
 
 
-@rule("memory-lock-small", layer="environment", severity="warning")
+@rule("memory-lock-small", layer="environment", severity="warning", needs=("host.memlock_kib",))
 def memory_lock_small(stack: Stack, matrix: Matrix) -> Outcome:
     """RLIMIT_MEMLOCK is too low for RDMA, which pins its buffers.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, release, series, version
-from envlock.rules.engine import rule
+from envlock.rules.engine import FRAMEWORK, rule
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CpuBuild(NamedTuple):
     fixes: tuple[Fix, ...] = ()
 
 
-@rule("cpu-build-installed", layer="framework")
+@rule("cpu-build-installed", layer="framework", needs=("gpu|driver.version", FRAMEWORK))
 def cpu_build_installed(stack: Stack, matrix: Matrix) -> Outcome:
     """A machine with a GPU runs a CPU build of a framework.
 
@@ -957,7 +957,7 @@ def _fitting_release(
 # ---- Python --------------------------------------------------------------------------------------------------
 
 
-@rule("framework-python-unsupported", layer="framework")
+@rule("framework-python-unsupported", layer="framework", needs=("python.version|python.abi", FRAMEWORK))
 def framework_python_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     """A framework's release has no build for this Python.
 

@@ -516,7 +516,7 @@ def gpu_arch_ptx_only(stack: Stack, matrix: Matrix) -> Outcome:
                 break
 
 
-@rule("toolkit-gpu-unsupported", layer="gpu", severity="warning")
+@rule("toolkit-gpu-unsupported", layer="gpu", severity="warning", needs=("toolkit|compiler.nvcc", "gpu"))
 def toolkit_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     """This nvcc cannot build for this GPU: it is too old to know it, or has dropped it.
 
@@ -631,7 +631,7 @@ def toolkit_trial(stack: Stack, cuda: str) -> dict[str, Any]:
     return trial
 
 
-@rule("gpu-hidden", layer="gpu", severity="warning")
+@rule("gpu-hidden", layer="gpu", severity="warning", needs=("gpu", "environ|container.visible_devices"))
 def gpu_hidden(stack: Stack, matrix: Matrix) -> Outcome:
     """The environment hides the GPUs from CUDA, or names some that are not there.
 

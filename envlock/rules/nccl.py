@@ -119,7 +119,7 @@ def nccl_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
     yield from known_bad(stack, matrix, "nccl", "NCCL")
 
 
-@rule("peer-to-peer-hazard", layer="nccl", severity="warning")
+@rule("peer-to-peer-hazard", layer="nccl", severity="warning", needs=("host.iommu|host.pcie_acs", "gpu"))
 def peer_to_peer_hazard(stack: Stack, matrix: Matrix) -> Outcome:
     """GPUs talk directly over PCIe where the platform does not carry that, so collectives hang or corrupt data.
 

@@ -62,7 +62,7 @@ def glibc(stack: Stack, matrix: Matrix) -> CLibrary | None:
     return CLibrary(row["glibc"], "os.version", os.version, f"{os.id} {os.version}") if row else None
 
 
-@rule("libc-too-old", layer="os")
+@rule("libc-too-old", layer="os", needs=("os.libc", "framework.*.needs"))
 def libc_too_old(stack: Stack, matrix: Matrix) -> Outcome:
     """A binary needs newer symbols than the system's C library has.
 
@@ -122,7 +122,7 @@ def _listed_needs(stack: Stack, matrix: Matrix) -> list[tuple[tuple[int, ...], s
     return [(release(row["glibc"]), f"torch {torch.version}", "package.pip.torch", torch.version)]
 
 
-@rule("libstdcxx-too-old", layer="os")
+@rule("libstdcxx-too-old", layer="os", needs=("os.libstdcxx|library.libstdcxx", "framework.*.needs"))
 def libstdcxx_too_old(stack: Stack, matrix: Matrix) -> Outcome:
     """A binary needs newer symbols than the libstdc++ that is loaded has.
 
@@ -319,7 +319,7 @@ def _desktop_library(stack: Stack, rows: dict[str, Any]) -> Outcome:
         )  # fmt: skip
 
 
-@rule("cpu-feature-missing", layer="os")
+@rule("cpu-feature-missing", layer="os", needs=("host.cpu_level|host.cpu",))
 def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """A build needs CPU instructions that this CPU lacks.
 

@@ -12,7 +12,7 @@ from envlock.manifest.model import CondaPackage, PipPackage
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, release, version
 from envlock.rules.cuda import comes_with
-from envlock.rules.engine import rule
+from envlock.rules.engine import PACKAGES, rule
 from envlock.rules.framework import TENSORFLOW
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
 from envlock.rules.stack import CONDA_NAMES, Installed
@@ -43,7 +43,7 @@ _STAND_INS = {
 """Distributions that own the same modules under another name: what requires one is served by the other."""
 
 
-@rule("requirement-unmet", layer="package", severity="warning")
+@rule("requirement-unmet", layer="package", severity="warning", needs=("requires", PACKAGES))
 def requirement_unmet(stack: Stack, matrix: Matrix) -> Outcome:
     """An installed package requires another one that is missing or out of range.
 
@@ -207,7 +207,7 @@ def _before(version: str) -> str:
     return ".".join(str(part) for part in parts) + ".999"
 
 
-@rule("conda-pip-overlap", layer="package", severity="warning")
+@rule("conda-pip-overlap", layer="package", severity="warning", needs=("package.conda", "package.pip"))
 def conda_pip_overlap(stack: Stack, matrix: Matrix) -> Outcome:
     """One project is installed by conda and, over it, by pip.
 
@@ -777,7 +777,7 @@ def _channel(text: str) -> str:
 # ---- modules built for another numpy -------------------------------------------------------------------------
 
 
-@rule("numpy-abi", layer="package")
+@rule("numpy-abi", layer="package", needs=("package.pip.numpy|package.conda.numpy",))
 def numpy_abi(stack: Stack, matrix: Matrix) -> Outcome:
     """A module that was compiled for NumPy 1 meets NumPy 2.
 
@@ -919,7 +919,7 @@ def _overlap(module: str, names: list[str], keep: str | None, source: str, stack
     )
 
 
-@rule("openmp-duplicated", layer="package", severity="warning")
+@rule("openmp-duplicated", layer="package", severity="warning", needs=("library.openmp",))
 def openmp_duplicated(stack: Stack, matrix: Matrix) -> Outcome:
     """Two OpenMP runtimes would be loaded into one process.
 
