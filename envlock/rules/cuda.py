@@ -367,6 +367,15 @@ _CUDA_LIBRARY = re.compile(
 )
 
 
+_GUIDES = {
+    "tensorflow": "tensorflow/docs site/en/install/pip.md, Software requirements",
+    "jax": "jax-ml/jax docs/installation.md, NVIDIA GPU",
+    "onnxruntime": "microsoft/onnxruntime docs/execution-providers/CUDA-ExecutionProvider.md, Requirements",
+    "cupy": "CuPy documentation, Installation, Requirements",
+}
+"""Frameworks that take CUDA from elsewhere, and where it says so."""
+
+
 @rule("cuda-runtime-missing", layer="cuda")
 def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
     """A framework needs a CUDA library that its search order does not find.
@@ -378,7 +387,9 @@ def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
     Fix: install the libraries that the framework asks for (its [and-cuda] extra, or NVIDIA's wheels), or the
     CUDA release that it was built for.
 
-    Source: the frameworks' installation guides; sonames of the CUDA toolkit.
+    Source: tensorflow/docs site/en/install/pip.md, Software requirements; jax-ml/jax docs/installation.md, NVIDIA GPU;
+    microsoft/onnxruntime docs/execution-providers/CUDA-ExecutionProvider.md, Requirements; CuPy documentation,
+    Installation, Requirements; sonames of the CUDA toolkit.
     """
     for name, framework in stack.frameworks.items():
         listed = [each.strip() for each in framework.needs.get("library", "").split(",")]
@@ -396,7 +407,7 @@ def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
             )
     for build in known_builds(stack):
         # PyTorch's wheels pin what they need, or bundle it.
-        if build.cuda and build.name in ("tensorflow", "jax", "onnxruntime", "cupy"):
+        if build.cuda and build.name in _GUIDES:
             yield from _nothing_there(build, stack)
             yield from _other_release(build, stack, matrix)
 
@@ -417,7 +428,7 @@ def _nothing_there(build: Build, stack: Stack) -> Outcome:
             *(Evidence(f"library.{name}", None) for name in lacking),
             *(Evidence(address, value) for address, value in build.facts),
         ),
-        source="installation guide of the framework",
+        source=_GUIDES[build.name],
         severity="warning" if build.name == "onnxruntime" else "error",
     )
 

@@ -503,7 +503,9 @@ def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: install nvidia-fabricmanager of exactly the driver's version and restart the service.
 
-    Source: NVIDIA Fabric Manager User Guide, version compatibility.
+    Source: NVIDIA Fabric Manager User Guide, Other NVIDIA Software Packages (the service ends where the loaded driver
+    is not compatible) and Installing Fabric Manager; what nv-fabricmanager itself says of it, "driver interface
+    version ... don't match with driver version".
     """
     driver = stack.driver
     address, manager = _fabric_manager(stack)
@@ -530,7 +532,7 @@ def fabric_manager_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                 trial={address: driver.version},
             ),
         ),
-        source="NVIDIA Fabric Manager User Guide, Fabric Manager and driver versions",
+        source="NVIDIA Fabric Manager User Guide, Other NVIDIA Software Packages; nv-fabricmanager's own message",
     )
 
 
@@ -552,7 +554,7 @@ def _no_fabric_manager(stack: Stack, matrix: Matrix) -> Outcome:
         evidence=(Evidence("driver.fabric_manager", ""), Evidence("gpu", [gpu.name for gpu in cards])),
         # A virtual machine may leave the switches to its host.
         severity="warning",
-        source="NVIDIA Fabric Manager User Guide, Overview: required on NVSwitch systems",
+        source="NVIDIA Fabric Manager User Guide, Installing Fabric Manager, On NVSwitch-Based NVIDIA HGX Server Systems",
     )
 
 

@@ -63,7 +63,8 @@ def cpu_build_installed(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: install the GPU build by name: the index or channel that the framework's install page gives.
 
-    Source: PyTorch, "Start Locally" (indexes by CUDA version); TensorFlow and JAX installation guides.
+    Source: PyTorch, Get Started, Start Locally (indexes by CUDA version); tensorflow/docs site/en/install/pip.md;
+    jax-ml/jax docs/installation.md, CPU and NVIDIA GPU.
     """
     if stack.manifest.host.platform == "darwin":
         return
@@ -85,7 +86,8 @@ def cpu_build_installed(stack: Stack, matrix: Matrix) -> Outcome:
                 *(Evidence(address, value) for address, value in gpu),
             ),
             fixes=build.fixes,
-            source="PyTorch, Start Locally; TensorFlow and JAX installation guides",
+            source="PyTorch, Get Started, Start Locally; tensorflow/docs site/en/install/pip.md; "
+            "jax-ml/jax docs/installation.md, CPU and NVIDIA GPU",
             severity=severity,
             rank=0 if gpu else 4,
         )
@@ -1067,8 +1069,9 @@ def framework_cuda_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: install the CUDA that the release was built for, or the release (or package) for this CUDA.
 
-    Source: tested build configurations of TensorFlow; CUDA execution provider requirements of ONNX Runtime;
-    installation guides of CuPy and bitsandbytes.
+    Source: tensorflow/docs site/en/install/source.md, Tested build configurations; microsoft/onnxruntime
+    docs/execution-providers/CUDA-ExecutionProvider.md, Requirements; CuPy documentation, Installation, Requirements;
+    bitsandbytes-foundation/bitsandbytes docs/source/installation.mdx.
     """
     for check in (_tensorflow_cuda, _onnxruntime_cuda, _jax_cuda, _cupy_cuda, _mxnet_cuda, _paddle_cuda):
         yield from check(stack, matrix)
@@ -1255,7 +1258,7 @@ def _jax_cuda(stack: Stack, matrix: Matrix) -> Outcome:
             continue
         yield _cuda_finding(f"{name} {package.version or ''}".strip(), plugin[1],
                             (Evidence(f"package.pip.{name}", package.version),), found,
-                            "JAX, installation guide, NVIDIA GPU", _cuda_fix(found, plugin[1], stack),
+                            "jax-ml/jax docs/installation.md, NVIDIA GPU", _cuda_fix(found, plugin[1], stack),
                             "error" if found.address == "library.cudart" else "warning")  # fmt: skip
 
 
@@ -1284,7 +1287,7 @@ def _cupy_cuda(stack: Stack, matrix: Matrix) -> Outcome:
             fixes = (Fix(f"package.pip.{name}", other, f"pip uninstall {name}, then pip install {other}", change),
                      *fixes)  # fmt: skip
         label = f"{name} {package.version or ''}".strip()
-        source = row["source"] if row else "CuPy, installation guide"
+        source = row["source"] if row else "CuPy documentation, Installation, Requirements"
         yield _cuda_finding(label, words, facts, found, source, fixes, "warning" if near else "error")
 
 

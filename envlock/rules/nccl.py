@@ -45,7 +45,7 @@ def nccl_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: take that folder off the search path (LD_LIBRARY_PATH, LD_PRELOAD), or remove the copy.
 
-    Source: ld.so(8), search order; NCCL release notes (functions by version).
+    Source: ld.so(8), search order; NVIDIA/nccl src/nccl.h.in at its release tags (the functions of each version).
     """
     built = {name: found[0] for name in _users(stack) if (found := expected(stack, "nccl", name, matrix))}
     for shadow in shadows(stack, "nccl", built)[:1]:
@@ -75,7 +75,8 @@ def nccl_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: install the NCCL that the framework pins, or a newer one.
 
-    Source: NCCL documentation, versions: functions are only added within NCCL 2.
+    Source: NVIDIA/nccl src/nccl.h.in at the tags from v2.3.5-5 to v2.30.7-1 (functions are only added), src/Makefile
+    (one soname, libnccl.so.2).
     """
     built = {name: found[0] for name in _users(stack) if (found := expected(stack, "nccl", name, matrix))}
     shadowed = {shadow.framework for shadow in shadows(stack, "nccl", built)}
@@ -101,7 +102,7 @@ def nccl_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                     Evidence(wanted[1], wanted[2]),
                 ),
                 fixes=install(stack, "nccl", have, wanted[0]),
-                source="NCCL documentation: symbols by version",
+                source="NVIDIA/nccl src/nccl.h.in at its tags: functions are only added within NCCL 2",
             )
             break
 
@@ -129,7 +130,8 @@ def peer_to_peer_hazard(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: turn ACS and the IOMMU off (or to pass-through, iommu=pt) in BIOS and kernel; else NCCL_P2P_DISABLE=1.
 
-    Source: NCCL documentation, Troubleshooting, PCI Access Control Services (ACS); NVIDIA/nccl issue 2079.
+    Source: NVIDIA/nccl docs/userguide/source/troubleshooting/gpu_troubleshooting.rst, PCI Access Control Services (ACS);
+    NVIDIA/nccl issues 631 and 2079; NVIDIA/nccl-tests issue 117.
     """
     if stack.environ.get("NCCL_P2P_DISABLE") == "1" or stack.environ.get("NCCL_P2P_LEVEL") in ("LOC", "0"):
         return
@@ -191,7 +193,7 @@ def peer_to_peer_hazard(stack: Stack, matrix: Matrix) -> Outcome:
             severity="note",
             quiet=True,
             rank=5,
-            source="NVIDIA/nccl issues on workstation and GeForce cards; pytorch/pytorch issue 76101",
+            source="NVIDIA/nccl issues 631 and 2079; NVIDIA/nccl-tests issue 117",
         )
 
 
