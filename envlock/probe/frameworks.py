@@ -471,6 +471,8 @@ def _find_paddle(environment: Environment) -> Optional[Framework]:
     dist = _first_dist(environment, ("paddlepaddle-gpu", "paddlepaddle"))
     if folder is None or dist is None:
         return None
+    from envlock.probe.libraries import decode_nccl
+
     told = parse_assignments(try_read(environment.root, folder + "/version/__init__.py", _SMALL) or "")
     facts: Dict[str, Any] = {"version": told.get("full_version") or dist.version}
     facts["source"] = _source(environment.root, dist, None)
@@ -478,8 +480,11 @@ def _find_paddle(environment: Environment) -> Optional[Framework]:
         value = told.get(name)
         if value is not None:
             known = re.match(r"\d+(?:\.\d+)*", value or "")
-            if known or key == "cuda":
-                facts[key] = known.group() if known else ""
+            version = known.group() if known else ""
+            if key == "nccl" and version.isdigit():  # its number, as nccl.h has it; 0 of a build without it
+                version = decode_nccl(int(version[:6]))
+            if version or key == "cuda":
+                facts[key] = version
     _expected(environment, dist, facts)
     binaries = _match(
         environment.root, folder, ("base/libpaddle*.so", "fluid/libpaddle*.so", "libs/libphi*.so")

@@ -430,7 +430,11 @@ class _Owners:
                 return dists.get(normalise(top[:-5]))
             candidates = self._nvidia[:] if top == "nvidia" else []
             candidates += [dists[normalise(top)]] if normalise(top) in dists else []
-            for dist in candidates:
+            # paddle is paddlepaddle's, onnxruntime may be onnxruntime-gpu's: only a RECORD can tell.
+            longer = [
+                dist for name, dist in dists.items() if top != "nvidia" and name.startswith(normalise(top))
+            ]
+            for dist in candidates + longer:
                 if self._holds(dist, below):
                     return dist
             return candidates[-1] if candidates and top != "nvidia" else None

@@ -277,6 +277,26 @@ def test_torch_opens_all_wheels_by_path_where_its_init_says_so(site, tmp_path, c
     assert loaded["libcudnn.so.9"] == (wheels if preloaded else decoys)["libcudnn.so.9"]
 
 
+@pytest.mark.parametrize(
+    ("cuda", "cudnn", "nccl", "facts"),
+    [
+        ("False", "False", "0", {"cuda": ""}),
+        ("12.6", "9.5.1", "22602", {"cuda": "12.6", "cudnn": "9.5.1", "nccl": "2.26.2"}),
+        ("10.2", "7.6.5", "2804", {"cuda": "10.2", "cudnn": "7.6.5", "nccl": "2.8.4"}),
+    ],
+)
+def test_paddle_says_what_it_was_built_with(site, cuda, cudnn, nccl, facts):
+    """As setup.py writes paddle/version/__init__.py: False and 0 for what a build goes without."""
+    (site / "paddle/version").mkdir(parents=True)
+    (site / "paddle/version/__init__.py").write_text(
+        f"full_version     = '3.3.1'\nnccl_version     = '{nccl}'\ncuda_version     = '{cuda}'\n"
+        f"cudnn_version    = '{cudnn}'\nhip_version      = None\n"
+    )
+    make_dist(site, "paddlepaddle", "3.3.1")
+    found = frameworks(site).facts["framework"]["paddle"]
+    assert found == {"version": "3.3.1", "source": "pip", **facts}
+
+
 @needs_gcc
 @pytest.mark.parametrize("requires", ["Requires-Dist: cuda-pathfinder==1.*,>=1.3.4\n", ""])
 def test_cupy_finds_the_wheels_where_it_has_pathfinder_look(site, tmp_path, requires):

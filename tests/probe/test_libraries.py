@@ -49,6 +49,15 @@ def libraries(site: Path, environ=None, name: str = "", program: str = ""):
 
 
 @needs_gcc
+def test_a_wheel_of_another_name_than_its_module_is_told_by_its_record(site):
+    """paddlepaddle brings paddle, and so does paddlepaddle-gpu; paddle-bfloat has a name that starts like it too."""
+    make_library(site / "paddle/libs/libiomp5.so")
+    make_dist(site, "paddle-bfloat", "0.1.7", ["paddle_bfloat.so"])
+    make_dist(site, "paddlepaddle-gpu", "3.3.1", ["paddle/libs/libiomp5.so"])
+    assert [row["provider"] for row in libraries(site)] == ["pip:paddlepaddle-gpu"]
+
+
+@needs_gcc
 def test_wheels_are_told_by_their_records(site):
     made = make_nvidia_wheels(site)
     rows = {row["name"]: row for row in libraries(site)}
