@@ -2,11 +2,13 @@
 
 import random
 import struct
+from itertools import accumulate, pairwise
 
 import pytest
 
 from envlock.roots.image import open_image
 from envlock.roots.image.gpu_code import WORTH, Sieve
+from envlock.roots.image.stream import Stream
 from tests.image_support import Layout, file, layer
 
 
@@ -43,14 +45,14 @@ def library(seed=3):
 def sieved(content, sizes):
     """Return the library as kept: pairs of place and bytes."""
     store = bytearray()
-    sieve = Sieve(len(content), store.extend, 0)
-    at = 0
-    for size in sizes:
-        sieve.feed(memoryview(content)[at : at + size])
-        at += size
-    sieve.finish()
+    starts = list(accumulate(sizes, initial=0))
+    pieces = [content[start:end] for start, end in pairwise([*starts, len(content)]) if start < end]
+    stream = Stream([*pieces, b"the next file"])
+    sieve = Sieve(stream, len(content), store.extend, 0)
+    sieve.run()
     extents = sieve.extents
     assert sieve.stored == len(store)
+    assert (stream.position, stream.take(99)) == (len(content), b"the next file")
     ranges = zip(extents.starts, extents.ends, extents.stored, strict=True)
     return [(start, bytes(store[place : place + end - start])) for start, end, place in ranges]
 

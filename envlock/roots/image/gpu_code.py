@@ -9,11 +9,14 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 
+from envlock.roots.image.stream import Stream
+
 WORTH = 4 << 20
 """Bytes from which a library is searched for GPU code."""
 _MAGIC = struct.pack("<IHH", 0xBA55ED50, 1, 16)
 _REGION = 16
 _ENTRY = 64
+_ENTRY_START = struct.Struct("<HHIQ")
 _HEADER_LIMIT = 4096
 _SMALL = 4096
 """Payloads up to this size are kept: a gap costs more than they do."""
@@ -49,74 +52,40 @@ class Extents:
 class Sieve:
     """Passes a library on to a store, payloads of GPU code left out."""
 
-    def __init__(self, size: int, store: Callable[[memoryview], object], stored: int) -> None:
+    def __init__(self, stream: Stream, size: int, store: Callable[[memoryview], object], stored: int) -> None:
         self.extents = Extents()
         self.stored = stored
         """where the next byte goes"""
+        self._stream = stream
         self._size = size
         self._store = store
-        self._carry = b""
         self._at = 0
-        """offset in the library of the first byte carried or fed next"""
-        self._region = 0
-        """bytes left of the fat binary that is being read"""
-        self._drop = 0
-        self._keep = 0
+        """offset in the library of the byte that the stream gives next"""
 
-    def _emit(self, data: memoryview) -> None:
-        if data:
-            self._store(data)
-            self.extents.add(self._at, len(data), self.stored)
-            self.stored += len(data)
-            self._at += len(data)
+    def run(self) -> None:
+        """Take the library off the stream, less of it only where the stream ends."""
+        while self._stream.until(_MAGIC, self._size - self._at, self._keep):
+            region = int.from_bytes(self._stream.peek(_REGION)[8:], "little")
+            self._stream.skip(min(_REGION, self._size - self._at), self._keep)
+            if region <= self._size - self._at:
+                self._entries(region)
 
-    def feed(self, piece: memoryview) -> None:
-        """Take the next bytes."""
-        data = self._carry + bytes(piece)
-        view, at, end = memoryview(data), 0, len(data)
-        while at < end:
-            if self._keep:
-                step = min(self._keep, end - at)
-                self._keep -= step
-                self._emit(view[at : at + step])
-            elif self._drop:
-                step = min(self._drop, end - at)
-                self._drop -= step
-                self._at += step
-            elif self._region:
-                if end - at < _ENTRY:
-                    break
-                self._entry(data, at)
-                continue
-            else:
-                found = data.find(_MAGIC, at)
-                step = (found if found >= 0 else max(at, end - _REGION + 1)) - at
-                self._emit(view[at : at + step])
-                at += step
-                if found < 0 or end - at < _REGION:
-                    break
-                size = int.from_bytes(data[at + 8 : at + 16], "little")
-                self._keep = _REGION
-                self._region = size if size <= self._size - self._at - _REGION else 0
-                continue
-            at += step
-        self._carry = data[at:]
+    def _keep(self, data: memoryview) -> None:
+        self._store(data)
+        self.extents.add(self._at, len(data), self.stored)
+        self.stored += len(data)
+        self._at += len(data)
 
-    def _entry(self, data: bytes, at: int) -> None:
-        """Read an entry's header and decide on its payload."""
-        kind, _, header, payload = struct.unpack_from("<HHIQ", data, at)
-        whole = header + payload
-        if kind not in (1, 2) or not 32 <= header <= _HEADER_LIMIT or whole > self._region:
-            self._region = 0  # not what it seemed, or its end: search on
-            return
-        self._region -= whole
-        self._keep = min(whole, max(header, _ENTRY))
-        if whole - self._keep > _SMALL:
-            self._drop = whole - self._keep
-        else:
-            self._keep = whole
-
-    def finish(self) -> None:
-        """Pass on what was held back."""
-        self._emit(memoryview(self._carry))
-        self._carry = b""
+    def _entries(self, left: int) -> None:
+        """Pass a fat binary's entries on, without large payloads, up to what is none: its end, or it only seemed one."""
+        while len(head := self._stream.peek(_ENTRY_START.size)) == _ENTRY_START.size:
+            kind, _, header, payload = _ENTRY_START.unpack(head)
+            whole = header + payload
+            if kind not in (1, 2) or not 32 <= header <= _HEADER_LIMIT or whole > left:
+                return
+            kept = min(whole, max(header, _ENTRY))
+            if whole - kept <= _SMALL:
+                kept = whole
+            self._stream.skip(kept, self._keep)
+            self._at += self._stream.skip(whole - kept)
+            left -= whole

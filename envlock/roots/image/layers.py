@@ -86,9 +86,8 @@ class Kept:
             self._budget.keep(len(data), self._tmpdir)
             self._file.write(data)
 
-        sieve = Sieve(size, store, self._at)
-        stream.skip(size, sieve.feed)
-        sieve.finish()
+        sieve = Sieve(stream, size, store, self._at)
+        sieve.run()
         if sieve.stored - self._at < size:
             self.extents[self._at] = sieve.extents
         self._at = sieve.stored

@@ -247,17 +247,20 @@ def _unzstd_of_python(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class Stream:
-    """Pieces as one stream that is cut up front to back."""
+    """Pieces as one stream that is cut up front to back; pieces are handed on as they are, not copied."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces = iter(pieces)
         self._piece = b""
         self._at = 0
+        self._next = b""
+        """what was looked at beyond the piece"""
         self.position = 0
         """bytes consumed so far"""
 
     def _more(self) -> bool:
-        self._piece = next(self._pieces, b"")
+        self._piece = self._next or next(self._pieces, b"")
+        self._next = b""
         self._at = 0
         return bool(self._piece)
 
@@ -274,10 +277,15 @@ class Stream:
         return taken
 
     def peek(self, size: int) -> bytes:
-        """Return the next bytes without consuming them, fewer where the piece at hand ends."""
-        if self._at == len(self._piece):
-            self._more()
-        return self._piece[self._at : self._at + size]
+        """Return the next bytes without consuming them, fewer only at the end."""
+        seen = self._piece[self._at : self._at + size]
+        return seen if len(seen) == size else seen + self._beyond(size - len(seen))
+
+    def _beyond(self, size: int) -> bytes:
+        """Return the bytes that follow the piece."""
+        while len(self._next) < size and (more := next(self._pieces, b"")):
+            self._next += more
+        return self._next[:size]
 
     def skip(self, size: int, sink: Callable[[memoryview], object] | None = None) -> int:
         """Pass over the next bytes, given to sink if there is one; return how many there were."""
@@ -293,6 +301,26 @@ class Stream:
                 break
         self.position += size - left
         return size - left
+
+    def until(self, mark: bytes, size: int, sink: Callable[[memoryview], object]) -> bool:
+        """Give sink the next bytes up to where mark begins, or ``size`` of them; tell whether it does."""
+        left = size
+        while left:
+            at, end = self._at, min(self._at + left, len(self._piece))
+            if at == end:
+                if not self._more():
+                    break
+                continue
+            found = self._piece.find(mark, at, end + len(mark) - 1)
+            if found < 0 and end == len(self._piece):
+                # The mark may begin in this piece and end beyond it.
+                last = max(at, end - len(mark) + 1)
+                seam = (self._piece[last:] + self._beyond(len(mark) - 1)).find(mark)
+                found = last + seam if seam >= 0 else -1
+            left -= self.skip((found if found >= 0 else end) - at, sink)
+            if found >= 0:
+                return True
+        return False
 
 
 class BlobStream(Stream):
