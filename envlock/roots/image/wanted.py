@@ -51,13 +51,9 @@ _NAMES = frozenset(
     ]
 )
 _SUFFIXES = (".pth", ".egg-link", ".egg-info", "-release", ".start")
-_FOLDERS = re.compile(
-    r"\.(?:dist|egg)-info/"
-    r"|(?:^|/)(?:conda-meta|EGG-INFO|ld\.so\.conf\.d|\.singularity\.d|version)/"
-    r"|(?:site|dist)-packages/[^/]+/__init__\.py$"
-    r"|^etc/envlock/|^var/lib/dpkg/(?:status|status\.d/|info/[^/]*\.(?:list|md5sums)$)",
-    re.IGNORECASE,
-)
+_FOLDERS = frozenset(["conda-meta", "egg-info", "ld.so.conf.d", ".singularity.d", "version"])
+_PACKAGE = re.compile(r"(?:site|dist)-packages/[^/]+/__init__\.py$")
+_SYSTEM = re.compile(r"etc/envlock/|var/lib/dpkg/(?:status|status\.d/|info/[^/]*\.(?:list|md5sums)$)")
 _DATABASE = re.compile(
     r"^(?:var/lib/dpkg/status|lib/apk/db/installed|usr/lib/apk/db/installed|(?:var/lib|usr/lib/sysimage|usr/share)/rpm/(?:rpmdb\.sqlite|Packages(?:\.db)?))$"
 )
@@ -80,13 +76,26 @@ def wanted(path: str, size: int, mode: int) -> bool:
     name = path.rpartition("/")[2]
     if ".so" in name and _LIBRARY.search(name):
         return True
-    if name in _NAMES or name.endswith(_SUFFIXES) or name.startswith("__editable__") or _FOLDERS.search(path):
+    if name in _NAMES or name.endswith(_SUFFIXES) or _is_metadata(path, name):
         return size <= METADATA or _is_database(path, size)
     if size <= SMALL and name.endswith(_VERSION_SUFFIXES) and _VERSION.search(name):
         return True
     if mode & 0o111 and _PROGRAM.match(name):
         return True
     return _is_database(path, size)
+
+
+def _is_metadata(path: str, name: str) -> bool:
+    """Tell whether a file describes a package. Names are compared where a search would cost as much as all else."""
+    if name == "__init__.py" and _PACKAGE.search(path):
+        return True
+    folders = path.lower().split("/")[:-1]
+    return (
+        not _FOLDERS.isdisjoint(folders)
+        or any(folder.endswith((".dist-info", ".egg-info")) for folder in folders)
+        or name.startswith("__editable__")
+        or _SYSTEM.match(path) is not None
+    )
 
 
 def _is_database(path: str, size: int) -> bool:
