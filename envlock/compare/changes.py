@@ -20,6 +20,8 @@ QUIET_FIELDS = ("installer", "imports")
 def changes(mine: Manifest, theirs: Manifest) -> list[Change]:
     """Return every difference between two manifests, in order of address; unobserved facts are none."""
     before, after = facts(mine), facts(theirs)
+    _join_prefixes(before, mine, theirs)
+    _join_prefixes(after, theirs, mine)
     hidden = {**mine.capture.unobserved, **theirs.capture.unobserved}
     found = []
     for address in sorted(_changed(before, after)):
@@ -29,6 +31,15 @@ def changes(mine: Manifest, theirs: Manifest) -> list[Change]:
         if change is not None:
             found.append(_marked(change, mine, theirs))
     return found
+
+
+def _join_prefixes(held: dict[str, Any], own: Manifest, other: Manifest) -> None:
+    """Make one fact of a conda prefix that lies beside the environment on one side only."""
+    for prefix in own.conda.keys() - other.conda.keys():
+        for name in own.conda[prefix]:
+            held.pop(f"conda.{prefix}.{name}", None)
+        count = len(own.conda[prefix])
+        held[f"conda.{prefix}"] = f"{count} package" + "s" * (count != 1)
 
 
 def unseen(mine: Manifest, theirs: Manifest) -> list[Unseen]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
 
 _WEIGHT = {"error": 100, "warning": 10, "note": 1}
-_REST = ("container", "environ")
+_REST = ("container", "environ", "conda")
 """What a diff compares and no digest covers."""
 
 

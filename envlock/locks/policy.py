@@ -113,6 +113,8 @@ def _drifts(change: Change, lock: Manifest, current: Manifest) -> bool:
         return not _permits(allowed, change)
     if section == "environ" and name.startswith(_OF_THE_SHELL):
         return False
+    if section == "conda" and name in current.conda and name not in lock.conda:
+        return False  # a prefix more beside the environment: the lock is not about it
     if lock.capture.source == "import" and change.kind == "added":
         return False
     if current.capture.source == "import" and change.kind == "removed":

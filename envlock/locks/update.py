@@ -17,7 +17,7 @@ from envlock.manifest.read import loads
 
 _KEPT = ("lock", "schema")
 _SECTIONS = frozenset(Manifest.__struct_fields__).difference(_KEPT)
-_BY_NAME = ("package", "framework", "requires", "environ")
+_BY_NAME = ("package", "conda", "framework", "requires", "environ")
 
 
 class UpdateError(EnvlockError):

@@ -1,8 +1,8 @@
 """Addresses: the dotted path of a fact, in which findings, changes, causes, waivers and ignores speak.
 
 ``driver.version``, ``gpu``, ``library.cudnn``, ``framework.torch.cuda``, ``package.pip.numpy``,
-``package.conda.pytorch.build``, ``environ.LD_LIBRARY_PATH``. Libraries are addressed by name: all
-copies of one library are one fact. Conda names may hold dots; the longest name that exists wins.
+``package.conda.pytorch.build``, ``conda./opt/conda.zlib``, ``environ.LD_LIBRARY_PATH``. Libraries are addressed by
+name: all copies of one library are one fact. Conda names may hold dots; the longest name that exists wins.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def facts(manifest: Manifest) -> dict[str, Any]:
     for manager, packages in plain.get("package", {}).items():
         for name, package in packages.items():
             found[f"package.{manager}.{name}"] = package
+    for prefix, packages in plain.get("conda", {}).items():
+        for name, package in packages.items():
+            found[f"conda.{prefix}.{name}"] = package
     for name, value in plain.get("environ", {}).items():
         found[f"environ.{name}"] = value
     return found
@@ -76,6 +79,12 @@ def _keys(plain: dict[str, Any], address: str) -> list[str]:
         return [section]
     if section in ("environ", "requires", "digest"):
         return [section, rest]
+    if section == "conda":
+        # A prefix may hold dots as well as a name; it ends in the folder after its last slash.
+        known = [each for each in plain.get(section, {}) if rest == each or rest.startswith(each + ".")]
+        folder, slash, last = rest.rpartition("/")
+        prefix = max(known, key=len, default=folder + slash + last.partition(".")[0])
+        return [section, prefix, *filter(None, [rest[len(prefix) + 1 :]])]
     parts = rest.split(".")
     if section == "package" and len(parts) > 1:
         name = ".".join(parts[1:])

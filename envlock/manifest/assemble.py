@@ -80,7 +80,7 @@ def _sorted(facts: dict[str, Any]) -> dict[str, Any]:
         ordered["package"] = {
             manager: dict(sorted(packages.items())) for manager, packages in ordered["package"].items()
         }
-    for section in ("framework", "environ"):
+    for section in ("framework", "conda", "environ"):
         if section in ordered:
             ordered[section] = dict(sorted(ordered[section].items()))
     return ordered

@@ -165,7 +165,7 @@ class PipPackage(Table, frozen=True):
 
 
 class CondaPackage(Table, frozen=True):
-    """A package of the conda prefix."""
+    """A package of a conda prefix."""
 
     version: str | None = None
     build: str | None = None
@@ -218,6 +218,8 @@ class Manifest(Table, frozen=True):
     library: tuple[Library, ...] = ()
     framework: dict[str, Framework] = {}
     package: Packages = Packages()
+    conda: dict[str, dict[str, CondaPackage]] = {}
+    """By prefix, the packages of conda prefixes beside the environment in use: no part of it."""
     requires: dict[str, tuple[str, ...]] = {}
     environ: dict[str, str] = {}
     lock: Lock = Lock()

@@ -21,6 +21,10 @@ _BLOCKS = frozenset({"capture.unobserved", "package.pip", "package.conda", "pack
 """Tables that get a header of their own; every other table below the first level is written inline."""
 
 
+_HEADED = ("framework", "conda")
+"""Sections whose every table gets a header."""
+
+
 def write(manifest: Manifest) -> str:
     """Return the manifest as TOML text; reading it back gives an equal manifest."""
     plain = to_sections(manifest)
@@ -38,7 +42,7 @@ def _table(lines: list[str], address: str, table: dict[str, Any]) -> None:
     below: list[tuple[str, Any]] = []
     here: dict[str, Any] = {}
     for key, value in table.items():
-        if f"{address}.{key}" in _BLOCKS or address == "framework":
+        if f"{address}.{key}" in _BLOCKS or address in _HEADED:
             below.append((f"{address}.{_key(key)}", value))
         elif address == "lock" and key == "waiver":
             below += [(f"[{address}.{key}]", entry) for entry in value]

@@ -108,6 +108,7 @@ def _look(root: Root, target: Any, cache: FileCache, everything: bool) -> List[O
         ]
         if target.kind == "conda":
             probes.append(("package.conda", _read_conda))
+    probes.append(("conda", _read_prefixes_beside))
     for section, read in probes:
         seen.append(_guarded(section, functools.partial(_of_target, read, target), root))
     return seen
@@ -239,6 +240,17 @@ def _read_conda(root: Root, target: Any) -> Observation:
     from envlock.probe.conda import read_conda
 
     return read_conda(root, target)
+
+
+def _read_prefixes_beside(root: Root, target: Any) -> Observation:
+    from envlock.probe.target import prefixes_beside
+
+    prefixes = prefixes_beside(root, target)
+    if not prefixes:
+        return Observation()
+    from envlock.probe.conda import read_prefixes
+
+    return read_prefixes(root, prefixes)
 
 
 def _read_modified(root: Root, target: Any) -> Observation:

@@ -55,15 +55,28 @@ def read_conda(root: Root, target: Optional[Target], records: Optional[List[Reco
     broken: Dict[str, str] = {}
     if records is None:
         records, broken = read_records(root, prefix)
+    _note(seen, ("package", "conda"), records, broken)
+    return seen
+
+
+def read_prefixes(root: Root, prefixes: List[str]) -> Observation:
+    """Observe ``conda``: the packages of conda prefixes that lie beside the target, by prefix."""
+    seen = Observation()
+    for prefix in prefixes:
+        _note(seen, ("conda", prefix), *read_records(root, prefix))
+    return seen
+
+
+def _note(seen: Observation, table: Tuple[str, str], records: List[Record], broken: Dict[str, str]) -> None:
+    """Put records into a table, and the reasons of those that cannot be read to what was not observed."""
     if records:
-        packages = seen.table("package", "conda")
+        packages = seen.table(*table)
         for record in records:
             facts = record._asdict()
             kept = ("version", "build", "channel", "subdir", "sha256")
             packages[record.name] = {key: facts[key] for key in kept if facts[key]}
     for name, reason in broken.items():
-        seen.unobserved[f"package.conda.{name}" if name else "package.conda"] = reason
-    return seen
+        seen.unobserved[".".join([*table, name] if name else table)] = reason
 
 
 def conda_prefix(root: Root, target: Optional[Target]) -> Optional[str]:

@@ -16,6 +16,8 @@ _SMALL = 1024 * 1024
 """Bytes of a .pth file, pyvenv.cfg or shim at most: they are a few lines."""
 _FOLDER_LIMIT = 4096
 """Folders that one environment may put on its path at most."""
+_PREFIX_LIMIT = 16
+"""Conda prefixes beside the environment that are told of at most."""
 _MAPPED = r"""['"]([\w.]+)['"]\s*:\s*['"](/[^'"\n]+)['"]"""
 
 
@@ -105,6 +107,23 @@ def find_target(root: Root, python: Optional[str] = None, prefix: Optional[str] 
     return (
         _complete(root, _inspect(root, executable))._replace(passed_over=passed_over) if executable else None
     )
+
+
+def prefixes_beside(root: Root, target: Optional[Target]) -> List[str]:
+    """Return the conda prefixes that are not the target's own, links resolved, in order of name.
+
+    They are the active one (CONDA_PREFIX), those whose programs are on PATH, the one whose Python a venv was made
+    from, and those in /opt, where images and clusters have them.
+    """
+    places = [root.environ.get("CONDA_PREFIX", ""), target.base_prefix if target is not None else ""]
+    for folder in root.environ.get("PATH", "").split(":"):
+        above, _, name = folder.rstrip("/").rpartition("/")
+        places += [above] if name in ("bin", "condabin") else []
+    places += ["/opt/" + name for name in _names(root, "/opt")]
+    found = {root.realpath(place.rstrip("/")) for place in places if place.startswith("/")}
+    if target is not None and target.kind == "conda":
+        found.discard(root.realpath(target.prefix))
+    return sorted(place for place in found if root.is_dir(_join(place, "conda-meta")))[:_PREFIX_LIMIT]
 
 
 def _named_prefix(root: Root, prefix: str) -> _Interpreter:

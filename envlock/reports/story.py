@@ -37,7 +37,7 @@ LAYERS = (
     Layer("library", "Native libraries", ("library",)),
     Layer("python", "Python", ("python",)),
     Layer("framework", "Frameworks", ("framework",)),
-    Layer("package", "Packages", ("package", "requires")),
+    Layer("package", "Packages", ("package", "conda", "requires")),
     Layer("environ", "Environment", ("environ",)),
 )
 """The stack, from what everything rests on to what rests on it."""
@@ -536,7 +536,8 @@ def _framework(held: Mapping[str, Any], manifest: Manifest) -> str:
 def _package(_: Mapping[str, Any], manifest: Manifest) -> str:
     held = manifest.package
     counts = (("pip", len(held.pip)), ("conda", len(held.conda)), ("system", len(held.system)))
-    return _joined(*(plural(count, f"{manager} package") for manager, count in counts if count))
+    beside = (plural(len(each), "conda package") + f" in {prefix}" for prefix, each in manifest.conda.items())
+    return _joined(*(plural(count, f"{manager} package") for manager, count in counts if count), *beside)
 
 
 def _gpu(held: Mapping[str, Any], _: Manifest) -> str:

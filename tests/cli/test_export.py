@@ -252,6 +252,23 @@ def test_sbom_holds_native_libraries_and_is_valid_1_6():
     assert "pip:triton" in depends["pip:torch"] and by_ref["pip:torch"]["purl"] == "pkg:pypi/torch@2.9.1"
 
 
+def test_an_sbom_names_the_prefix_of_what_lies_beside_the_environment(tmp_path):
+    pytest.importorskip("cyclonedx")
+    text = """schema = "envlock/1"
+[package.conda]
+zlib = { version = "1.3.1", build = "h1_0" }
+[conda."/opt/conda"]
+zlib = { version = "1.2.13", build = "h5_0", channel = "conda-forge" }
+"""
+    (tmp_path / "env.toml").write_text(text)
+    bom = json.loads(run("export", "cyclonedx", tmp_path / "env.toml").stdout)
+    held = {each["bom-ref"]: each for each in bom["components"]}
+    assert held["conda:zlib"]["version"] == "1.3.1"
+    beside = held["conda:/opt/conda:zlib"]
+    assert beside["purl"] == "pkg:conda/zlib@1.2.13?build=h5_0&channel=conda-forge"
+    assert beside["properties"] == [{"name": "envlock:prefix", "value": "/opt/conda"}]
+
+
 def test_dockerfile_stanza_holds_what_installs(tmp_path, channel):
     lock, _ = exported(tmp_path, "Dockerfile", "dockerfile", "--prefix", channel / "prefix")
     text = lock.read_text()

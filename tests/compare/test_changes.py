@@ -61,6 +61,23 @@ def test_who_installed_it_and_a_digest_of_one_side_alone_are_no_change(before, a
     assert changes(stack(f"[package.pip]\nx = {before}"), stack(f"[package.pip]\nx = {after}")) == []
 
 
+def test_a_package_of_a_conda_prefix_beside_is_a_change_of_its_own_and_a_whole_prefix_is_one():
+    one = stack('[conda."/opt/conda"]\nzlib = { version = "1.2" }\nxz = { version = "5" }')
+    two = stack(
+        '[conda."/opt/conda"]\nzlib = { version = "1.3" }\nxz = { version = "5" }\nab = { version = "1" }'
+    )
+    assert [(c.address, c.kind, c.size) for c in changes(one, two)] == [
+        ("conda./opt/conda.ab", "added", ""),
+        ("conda./opt/conda.zlib", "version", "minor"),
+    ]
+    assert [(c.address, c.kind, c.after) for c in changes(stack(""), two)] == [
+        ("conda./opt/conda", "added", "3 packages")
+    ]
+    assert [(c.address, c.kind, c.before) for c in changes(one, stack(""))] == [
+        ("conda./opt/conda", "removed", "2 packages")
+    ]
+
+
 def test_one_side_that_could_not_see():
     blind = loads('schema = "envlock/1"\n[capture.unobserved]\ndriver = "no driver"\n')
     assert changes(stack('[driver]\nversion = "570"'), blind) == []

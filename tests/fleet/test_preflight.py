@@ -34,6 +34,7 @@ def agreeing(text):
         ('[environ]\nCUDA_VISIBLE_DEVICES = "0"', '[environ]\nCUDA_VISIBLE_DEVICES = "1"'),
         ('[environ]\nNCCL_SOCKET_IFNAME = "ib0"', '[environ]\nGLOO_SOCKET_IFNAME = "eth3"'),
         ('[container]\nvisible_devices = "0"', '[container]\nvisible_devices = "all"'),
+        ('[conda."/opt/conda"]\nzlib = { version = "1" }', ""),
     ],
 )
 def test_what_a_healthy_job_has_is_no_difference(one, two):

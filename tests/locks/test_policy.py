@@ -87,6 +87,23 @@ def test_what_belongs_to_the_machine_the_shell_or_the_place_is_not_drift(changed
     assert drift(**changed) == []
 
 
+BESIDE = '[conda."/opt/conda"]\nzlib = {{ version = "1.3.1", build = "{}" }}'
+
+
+def test_what_the_lock_holds_of_a_conda_prefix_beside_must_match_and_a_prefix_more_is_no_drift():
+    one, other, more = BESIDE.format("h1_0"), BESIDE.format("h2_0"), '[conda."/p"]\nx = { version = "1" }'
+
+    def moved(locked, now, lock=""):
+        result = verify(manifest(more=locked, lock=lock), manifest(more=now), MATRIX, today=DAY)
+        return [change.address for change in result.drift]
+
+    assert moved(one, one) == moved("", one) == moved(one, f"{one}\n{more}") == []
+    assert moved(one, other) == ["conda./opt/conda.zlib"]
+    assert moved(one, f'{one}\nxz = {{ version = "5" }}') == ["conda./opt/conda.xz"]
+    assert moved(one, "") == ["conda./opt/conda"]
+    assert moved(one, "", lock='ignore = ["conda"]') == []
+
+
 @pytest.mark.parametrize(
     ("allow", "numpy", "drifts"),
     [

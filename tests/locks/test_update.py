@@ -54,6 +54,15 @@ def test_a_new_package_stands_in_its_place_and_a_gone_one_is_gone():
     )
 
 
+def test_a_conda_prefix_beside_comes_and_moves():
+    lines = '[conda."/opt/conda"]\nxz = { version = "5" } # ours\nzlib = { version = "1" }\n'
+    added = updated(LOCK.replace("[lock]", f"{lines}\n[lock]"))
+    assert '[conda."/opt/conda"]\nxz = ' in added and loads(added).conda["/opt/conda"]["zlib"].version == "1"
+    held = f"{LOCK}\n{lines}"
+    now = held.replace('zlib = { version = "1" }', 'zlib = { version = "2" }')
+    assert update(held, loads(held), loads(now)) == now
+
+
 def test_what_cannot_be_seen_from_here_stays():
     now = (
         LOCK.split("[driver]", maxsplit=1)[0]

@@ -137,3 +137,19 @@ def test_a_pattern_covers_what_lies_below_its_matches():
     assert covers("*.version", "driver.version")
     assert not covers("package.*.torch", "package.pip.torchvision")
     assert not covers("driver", "drivers.version")
+
+
+def test_a_package_of_a_conda_prefix_beside():
+    text = 'schema = "envlock/1"\n[conda."/opt/py3.11"]\n"ruamel.yaml" = { version = "0.18", build = "py_0" }'
+    held = loads(text)
+    assert facts(held) == {"conda./opt/py3.11.ruamel.yaml": {"version": "0.18", "build": "py_0"}}
+    assert get(held, "conda./opt/py3.11.ruamel.yaml") == {"version": "0.18", "build": "py_0"}
+    assert get(held, "conda./opt/py3.11") == {"ruamel.yaml": {"version": "0.18", "build": "py_0"}}
+    assert get(held, "conda./opt/conda.zlib") is None
+    without = replace(held, {"conda./opt/py3.11.ruamel.yaml": None})
+    assert without.conda == {"/opt/py3.11": {}}
+    assert (
+        replace(without, {"conda./opt/conda.zlib": {"version": "1"}}).conda["/opt/conda"]["zlib"].version
+        == "1"
+    )
+    assert covers("conda", "conda./opt/py3.11.ruamel.yaml")

@@ -4,14 +4,21 @@ import hashlib
 import json
 import os
 
+import msgspec
 import pytest
 
-from envlock.probe.conda import read_conda, read_records, short_channel, verify_conda_files
+import envlock
+from envlock.probe.conda import (
+    read_conda,
+    read_records,
+    short_channel,
+    verify_conda_files,
+)
 from envlock.probe.pip import read_pip
-from envlock.probe.target import find_target
+from envlock.probe.target import find_target, prefixes_beside
 from envlock.roots.folder import FolderRoot
 from envlock.roots.live import LiveRoot
-from tests.packages_support import below, conda_install, conda_package, dist_info, write
+from tests.packages_support import below, conda_install, conda_package, dist_info, virtualenv, write
 
 SITE = "lib/python3.11/site-packages"
 
@@ -184,3 +191,82 @@ def test_a_venv_has_no_conda_packages(tmp_path):
     files = {"v/bin/python": b"", "v/pyvenv.cfg": "home = /e/bin\n", "e/conda-meta/x-1-0.json": "{}"}
     root = FolderRoot(write(tmp_path, files))
     assert read_conda(root, find_target(root, prefix="/v")).facts == {}
+
+
+@pytest.fixture
+def beside(tmp_path):
+    """A venv with a numpy of its own, made by virtualenv, beside a prefix with another, installed by rattler."""
+    channel = tmp_path / "chan"
+    python = {"bin/python3.11": b"\x7fELF", "lib/python3.11/os.py": b""}
+    conda_package(channel, "python", "3.11.9", "h955ad1f_0_cpython", python)
+    for name, version in (("numpy", "1.26.4"), ("onnxruntime", "1.20.1"), ("zlib", "1.3.1")):
+        files = below(SITE, dist_info(name, version, {f"{name}.py": "x = 1\n"}, installer="conda"))
+        conda_package(channel, name, version, "h1_0", files)
+    conda = conda_install(channel, tmp_path / "conda", ["python", "numpy", "onnxruntime", "zlib"])
+    venv = virtualenv(tmp_path / "venv")
+    (site,) = (tmp_path / "venv/lib").glob("python3*/site-packages")
+    for name, version in (("numpy", "2.3.5"), ("onnxruntime-gpu", "1.23.0")):
+        write(site, dist_info(name, version, {f"{name.partition('-')[0]}.py": "x = 1\n"}))
+    return venv, conda
+
+
+def captured(environ):
+    return envlock.capture(LiveRoot(environ))
+
+
+@pytest.mark.parametrize("how", ["active", "on PATH"])
+def test_a_venv_and_the_conda_prefix_beside_it_are_both_told_and_never_mixed(beside, how):
+    venv, conda = beside
+    environ = {"VIRTUAL_ENV": venv, "PATH": f"{venv}/bin:/usr/bin"}
+    environ |= {"CONDA_PREFIX": conda} if how == "active" else {"PATH": f"{venv}/bin:{conda}/bin:/usr/bin"}
+    both = captured(environ)
+    assert both.python.prefix == venv
+    assert both.package.pip["numpy"].version == "2.3.5" and both.package.conda == {}
+    found = both.conda[os.path.realpath(conda)]
+    assert {name: package.version for name, package in found.items()} == {
+        "numpy": "1.26.4",
+        "onnxruntime": "1.20.1",
+        "python": "3.11.9",
+        "zlib": "1.3.1",
+    }
+    assert (found["zlib"].build, found["zlib"].channel) == ("h1_0", "chan")
+    told = {finding.rule for finding in envlock.check(both).findings}
+    assert not told & {"conda-pip-overlap", "module-overlap", "package-shadowed", "package-duplicated"}
+    # The same two in one prefix are what these rules are about.
+    mixed = msgspec.structs.replace(
+        both, package=msgspec.structs.replace(both.package, conda=found), conda={}
+    )
+    assert "module-overlap" in {finding.rule for finding in envlock.check(mixed).findings}
+
+
+def test_the_prefix_in_use_is_not_beside_itself(beside):
+    _, conda = beside
+    own = captured({"CONDA_PREFIX": conda, "PATH": f"{conda}/bin:/usr/bin"})
+    assert "zlib" in own.package.conda and own.conda == {}
+
+
+def test_prefixes_are_looked_for_where_images_have_them(tmp_path):
+    record = {"conda-meta/history": ""}
+    files = {
+        "v/bin/python": b"",
+        "v/pyvenv.cfg": "home = /e/bin\n",
+        "e/bin/python3.11": b"\x7fELF",
+        "e/lib/python3.11/os.py": "",
+        **{f"{place}/{name}": text for place in ("e", "p", "opt/conda", "opt/app/envs/x") for name, text in record.items()},
+    }  # fmt: skip
+    root = FolderRoot(write(tmp_path, files), {"PATH": "/p/condabin:/p/bin:p/bin:/:/bin:/nowhere/bin"})
+    (tmp_path / "opt/forge").symlink_to("conda")
+    assert prefixes_beside(root, find_target(root, prefix="/v")) == ["/e", "/opt/conda", "/p"]
+    assert prefixes_beside(root, None) == ["/opt/conda", "/p"]
+    assert prefixes_beside(root, find_target(root, prefix="/e")) == ["/opt/conda", "/p"]
+
+
+def test_a_record_beside_that_cannot_be_read_is_unobserved_under_its_prefix(tmp_path):
+    files = {
+        "v/bin/python": b"",
+        "v/pyvenv.cfg": "home = /usr/bin\n",
+        "opt/conda/conda-meta/odd-1-0.json": "{",
+    }
+    seen = envlock.capture(FolderRoot(write(tmp_path, files)), prefix="/v")
+    assert seen.conda == {}
+    assert seen.capture.unobserved["conda./opt/conda.odd"].startswith("/opt/conda/conda-meta/odd-1-0.json")

@@ -18,7 +18,7 @@ from envlock.manifest.model import IMAGE_SECTIONS, to_plain
 from envlock.manifest.read import loads
 from tests.cli.support import run
 from tests.image_support import Buildah, tool
-from tests.packages_support import pip, virtualenv
+from tests.packages_support import conda_install, conda_package, pip, virtualenv
 
 ENV = {"VIRTUAL_ENV": "/opt/venv", "PATH": "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
@@ -76,6 +76,11 @@ def rootfs(tmp_path_factory):
     for name in ("python", "python3", real.name):
         (venv / "bin" / name).unlink(missing_ok=True)
         (venv / "bin" / name).symlink_to("/usr/bin/python3" if name == "python" else "python")
+    channel = tmp_path_factory.mktemp("conda") / "channel"
+    conda_package(channel, "zlib", "1.3.1", "h1_0", {"lib/libz.so.1": b"\x7fELF"})
+    conda_package(channel, "six", "1.17.0", "py_0", {"site-packages/six.py": b""}, subdir="noarch")
+    conda = conda_install(channel, channel.parent / "prefix", ["zlib", "six"])
+    shutil.copytree(conda, root / "opt/conda", symlinks=True)
     return root
 
 
@@ -104,6 +109,8 @@ def test_the_image_facts_are_those_of_a_live_capture_inside_its_container(rootfs
     one, two = to_plain(inside), to_plain(read)
     for section in IMAGE_SECTIONS:
         assert two.get(section) == one.get(section), section
+    assert two["conda"] == one["conda"] and set(two["conda"]["/opt/conda"]) == {"six", "zlib"}
+    assert read.package.pip["six"].version == "1.16.0" and not read.package.conda
     assert read.requires == inside.requires
     assert read.digest["image"] == inside.digest["image"]
     done = run("verify", _written(tmp_path, inside), "--image", tmp_path / "layout")

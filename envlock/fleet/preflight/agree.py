@@ -44,6 +44,7 @@ def must_agree(manifest: Manifest) -> Manifest:
         host=replace(manifest.host, cpu=None, memory_gib=None, shm_gib=None, interfaces=None),
         gpu=_kinds(manifest.gpu),
         container=replace(manifest.container, visible_devices=None),
+        conda={},
         environ=environ,
         lock=Lock(),
     )

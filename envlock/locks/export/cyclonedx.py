@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from envlock.errors import EnvlockError
 from envlock.locks.export.model import Exported, Files, plural
 from envlock.manifest.digest import digests
-from envlock.manifest.model import Manifest
+from envlock.manifest.model import CondaPackage, Manifest
 from envlock.manifest.requirements import parse_requirement
 
 if TYPE_CHECKING:
@@ -113,16 +113,18 @@ def _packages(manifest: Manifest, files: Files, notes: list[str]) -> dict[str, C
         found[f"pip:{name}"] = _component(name, package.version, purl, bom_ref=f"pip:{name}",
                                           properties=_properties(facts))  # fmt: skip
     for name, conda in manifest.package.conda.items():
-        held = {"build": conda.build, "channel": conda.channel, "subdir": conda.subdir}
-        purl = PackageURL("conda", name=name, version=conda.version,
-                          qualifiers={key: value for key, value in held.items() if value})  # fmt: skip
         file = files.conda.get(name)
         digests_of = {
             "sha256": conda.sha256 or (file.sha256 if file else None),
             "md5": conda.md5 or (file.md5 if file else None),
         }
-        found[f"conda:{name}"] = _component(name, conda.version, purl, bom_ref=f"conda:{name}",
+        found[f"conda:{name}"] = _component(name, conda.version, _conda_url(name, conda), bom_ref=f"conda:{name}",
                                             hashes=_hashes(digests_of))  # fmt: skip
+    for prefix, packages in manifest.conda.items():
+        for name, conda in packages.items():
+            found[f"conda:{prefix}:{name}"] = _component(
+                name, conda.version, _conda_url(name, conda), bom_ref=f"conda:{prefix}:{name}",
+                hashes=_hashes({"sha256": conda.sha256}), properties=_properties({"prefix": prefix}))  # fmt: skip
     kind = _SYSTEM_TYPES.get(manifest.os.id or "", "rpm" if manifest.os.id in _RPM else "generic")
     if manifest.package.system and kind == "generic":
         count = plural(len(manifest.package.system), "system package")
@@ -133,6 +135,14 @@ def _packages(manifest: Manifest, files: Files, notes: list[str]) -> dict[str, C
         )
         found[f"{kind}:{name}"] = _component(name, version, purl, bom_ref=f"system:{name}")
     return found
+
+
+def _conda_url(name: str, package: CondaPackage) -> Any:
+    from packageurl import PackageURL
+
+    held = {"build": package.build, "channel": package.channel, "subdir": package.subdir}
+    return PackageURL("conda", name=name, version=package.version,
+                      qualifiers={key: value for key, value in held.items() if value})  # fmt: skip
 
 
 def _hashes(values: dict[str, str | None]) -> list[Any]:
