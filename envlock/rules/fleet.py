@@ -239,8 +239,7 @@ def _majority(topic: _Topic, most: _Share, odd: Sequence[_Share]) -> str:
     shown += [f"{fold(each.names, PARTS_SHOWN)}: {_plain(each.value)}" for each in odd[1:VALUES_SHOWN]]
     left = sum(len(each.names) for each in odd[VALUES_SHOWN:])
     shown += [f"{left:,} more with others"] if left else []
-    count = f"{len(most.names):,} other{'' if len(most.names) == 1 else 's'}"
-    return f"{', '.join(shown)} ({count} {_plain(most.value)})"
+    return f"{', '.join(shown)} ({len(most.names):,} others {_plain(most.value)})"
 
 
 def _no_majority(topic: _Topic, found: Sequence[_Share]) -> str:
