@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from envlock.manifest.versions import major, release, series
 from envlock.rules.engine import rule
 from envlock.rules.model import SEVERITIES, Evidence, Finding, Fix, Unknown
+from envlock.rules.stack import FEW
 
 if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
@@ -148,6 +149,12 @@ def _another_conda(value: str, stack: Stack) -> Told | None:
         if _CONDA_LIB.search(folder) and folder != f"{prefix}/lib":
             return Told(folder, severity=None if prefix else "note")
     return None
+
+
+def _beside_conda(value: str, stack: Stack) -> Told | None:
+    """Conda's programs find their libraries by themselves: worth a note where a report says little else."""
+    told = stack.partial and value.strip() and stack.manifest.package.conda and len(stack.packages) <= FEW
+    return Told() if told else None
 
 
 def _cuda_home(value: str, stack: Stack) -> Told | None:
@@ -320,6 +327,7 @@ _JUDGES: dict[tuple[str, str], Judge] = {
         "LD_LIBRARY_PATH",
         "holds the lib folder of a conda environment that is not the one in use",
     ): _another_conda,
+    ("LD_LIBRARY_PATH", "is set beside conda's packages"): _beside_conda,
     ("CUDA_HOME", ""): _cuda_home,
     ("NCCL_SOCKET_IFNAME", "matches no interface of this host"): _socket_interface,
     ("GLOO_SOCKET_IFNAME", "matches no interface of this host"): _gloo_interface,

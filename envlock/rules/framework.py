@@ -265,7 +265,11 @@ def framework_companion_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
 
 def _torch_companions(stack: Stack, matrix: Matrix) -> Outcome:
     torch = stack.version_of("torch")
-    if torch is None or not torch.version or not is_release(torch.version):
+    if torch is None or not torch.version:
+        for name in TORCH_COMPANIONS:
+            yield from _other_cuda(name, stack.package(name), stack)
+        return
+    if not is_release(torch.version):
         return
     newest = matrix.rows("torch", "release")[-1]["version"]
     if release(torch.version) > release(newest):
@@ -277,7 +281,7 @@ def _torch_companions(stack: Stack, matrix: Matrix) -> Outcome:
         )
         if found:
             yield found
-        elif held is not None:
+        else:
             yield from _other_cuda(name, held, stack)
 
 
@@ -442,7 +446,7 @@ def _companion_fixes(
     return tuple(fixes)
 
 
-def _other_cuda(name: str, held: Installed, stack: Stack) -> Outcome:
+def _other_cuda(name: str, held: Installed | None, stack: Stack) -> Outcome:
     """Hold the CUDA of a companion's build to torch's."""
     torch, own = stack.build("torch"), stack.build(name)
     if torch is None or own is None or torch.cuda is None or own.cuda is None:
@@ -456,7 +460,7 @@ def _other_cuda(name: str, held: Installed, stack: Stack) -> Outcome:
     grave = major(cuda) != major(torch.cuda) or name == "torchaudio"
     words = [f"CUDA {each}" if each else "the CPU" for each in (cuda, torch.cuda)]
     yield Finding(
-        subject=held.address,
+        subject=held.address if held else f"framework.{name}",
         message=f"{own.label} is built for {words[0]} and {torch.label} for {words[1]}",
         evidence=(
             *(Evidence(address, value) for address, value in own.facts),
@@ -468,9 +472,9 @@ def _other_cuda(name: str, held: Installed, stack: Stack) -> Outcome:
     )
 
 
-def _same_local(name: str, held: Installed, torch: Build, stack: Stack) -> tuple[Fix, ...]:
+def _same_local(name: str, held: Installed | None, torch: Build, stack: Stack) -> tuple[Fix, ...]:
     local = (torch.version or "").partition("+")[2]
-    if not local or not held.version:
+    if not local or held is None or not held.version:
         return ()
     to = f"{_public(held.version)}+{local}"
     trial = version_trial(name, to, stack)

@@ -10,6 +10,7 @@ from envlock.manifest.versions import dotted, matches, release
 from envlock.rules.engine import rule
 from envlock.rules.framework import is_release, version_trial
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
+from envlock.rules.stack import FEW
 
 if TYPE_CHECKING:
     from envlock.manifest.model import Library, PipPackage
@@ -85,6 +86,8 @@ def libc_too_old(stack: Stack, matrix: Matrix) -> Outcome:
     needs += _listed_needs(stack, matrix)
     wanting = sorted(need for need in needs if need[0] > release(have.version))
     if not wanting:
+        if not needs:
+            yield from _old_glibc(stack, have)
         return
     highest, label, address, value = wanting[-1]
     others = [name for _, name, _, _ in wanting[:-1]]
@@ -103,6 +106,22 @@ def libc_too_old(stack: Stack, matrix: Matrix) -> Outcome:
         ),
         source="ELF symbol versions of the binaries; PEP 600",
     )  # fmt: skip
+
+
+def _old_glibc(stack: Stack, have: CLibrary) -> Outcome:
+    """Point a thin report to a glibc that is older than what wheels of today are tagged with."""
+    if not stack.partial or not 0 < len(stack.packages) <= FEW or release(have.version) >= (2, 27):
+        return
+    yield Finding(
+        subject=have.address,
+        message=f"{have.where} has glibc {have.version}, and what its packages need of it is not known: wheels tagged "
+        "manylinux_2_28 and programs made on newer systems do not run on it",
+        evidence=(Evidence(have.address, have.value),),
+        source="PEP 600; Farama-Foundation/Arcade-Learning-Environment#478",
+        severity="note",
+        breaks=False,
+        rank=5,
+    )
 
 
 def _listed_needs(stack: Stack, matrix: Matrix) -> list[tuple[tuple[int, ...], str, str, Any]]:
@@ -270,7 +289,10 @@ def _named_as_missing(stack: Stack, rows: dict[str, Any]) -> Outcome:
     """Find libraries that were looked for by name and were not there."""
     for address, reason in stack.manifest.capture.unobserved.items():
         kind, _, own = address.partition(".")
-        soname = next((name for name in rows if name in reason or own in (name, name.split(".so")[0])), None)
+        soname = next(
+            (name for name in rows if name in reason or own in (name, re.split(r"\.(?:so|dll)", name)[0])),
+            None,
+        )
         if kind != "library" or soname is None:
             continue
         users = [
@@ -374,6 +396,30 @@ def cpu_feature_missing(stack: Stack, matrix: Matrix) -> Outcome:
         )  # fmt: skip
     if have is not None:
         yield from _distribution_level(stack, matrix, have)
+    known = {row["package"] for row in matrix.rows("os", "cpu")}
+    if not told and stack.partial and 0 < len(stack.packages.keys() - known) <= FEW:
+        yield from _old_cpu(stack, have, family["lacks"] if family else None)
+
+
+def _old_cpu(stack: Stack, have: int | None, family: str | None) -> Outcome:
+    """Point to a CPU without AVX2, where no row says what a package needs of one."""
+    if not (have < 3 if have is not None else family):
+        return
+    host = stack.manifest.host
+    cpu = f"{host.cpu or 'this CPU'}" + (f" ({host.cpu_level})" if host.cpu_level else "")
+    yield Finding(
+        subject="host.cpu_level" if have is not None else "host.cpu",
+        message=f"{cpu} lacks {'AVX' if family == 'AVX' else 'AVX2'}, which many builds of today take for granted: one that "
+        'does stops with "Illegal instruction"',
+        evidence=(
+            *([Evidence("host.cpu_level", host.cpu_level)] if host.cpu_level else []),
+            *([Evidence("host.cpu", host.cpu)] if host.cpu else []),
+        ),
+        source="x86-64 psABI, microarchitecture levels; zarr-developers/numcodecs#252, nmandery/h3ronpy#39",
+        severity="note",
+        breaks=False,
+        rank=5,
+    )
 
 
 def _lacks(have: int | None, wanted: int, feature: str, family: str | None) -> bool:
@@ -439,6 +485,7 @@ def wheel_platform_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     yield from _on_musl(stack, matrix)
     yield from _foreign_abi(stack)
     yield from _linux_only(stack, matrix)
+    yield from _before_this_python(stack, matrix)
     yield from _old_pip(stack)
 
 
@@ -510,6 +557,32 @@ def _linux_only(stack: Stack, matrix: Matrix) -> Outcome:
             severity="warning",
             rank=1,
         )
+
+
+def _before_this_python(stack: Stack, matrix: Matrix) -> Outcome:
+    """Find a release that had no wheels for this Python yet: a report tells of it before it is installed."""
+    python = stack.manifest.python
+    if not stack.partial or python.implementation not in (None, "CPython"):
+        return
+    for row in matrix.rows("python", "wheels"):
+        name, pip = row["package"], stack.pip(row["package"])
+        if pip is None or pip.source or release(python.version)[:2] != release(row["version"]):
+            continue
+        if matches(pip.version, f"<{row['first']}") is not True:
+            continue
+        yield Finding(
+            subject=f"package.pip.{name}",
+            message=f"{name} {pip.version} has no wheel for Python {row['version']}, {row['first']} is the first that has: pip "
+            "builds it from source, which may fail",
+            evidence=(Evidence(f"package.pip.{name}", pip.version), Evidence("python.version", python.version)),
+            fixes=(
+                Fix(f"package.pip.{name}", f">={row['first']}", f"install {name}>={row['first']}",
+                    {f"package.pip.{name}.version": row["first"]}),
+            ),
+            source=row["source"],
+            severity="note",
+            rank=1,
+        )  # fmt: skip
 
 
 def _from_pypi(pip: PipPackage, stack: Stack) -> bool:

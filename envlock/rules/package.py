@@ -15,7 +15,8 @@ from envlock.rules.cuda import comes_with
 from envlock.rules.engine import PACKAGES, rule
 from envlock.rules.framework import TENSORFLOW
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
-from envlock.rules.stack import CONDA_NAMES, Installed
+from envlock.rules.removals import removals
+from envlock.rules.stack import CONDA_NAMES, FEW, Installed
 
 if TYPE_CHECKING:
     from envlock.manifest.model import Library
@@ -399,6 +400,31 @@ def package_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
             source="Python documentation, library reference, site",
         )
     yield from _version_differs(stack)
+    yield from _user_site(stack)
+
+
+def _user_site(stack: Stack) -> Outcome:
+    """Point a thin report to the user site, where it is stated and nothing says what it hides."""
+    python = stack.manifest.python
+    if not stack.partial or any(package.shadowed_by for package in stack.manifest.package.pip.values()):
+        return
+    folder = next(
+        (each for each in python.path if re.search(r"/\.local/lib/python|\\Roaming\\Python", each)), None
+    )
+    if folder is None and not (python.user_site and stack.manifest.package.conda):
+        return
+    subject, value = ("python.path", list(python.path)) if folder else ("python.user_site", True)
+    yield Finding(
+        subject=subject,
+        message=f"the user site{f' ({folder})' if folder else ''} comes before the environment's own packages: what lies "
+        "there is imported in their place",
+        evidence=(Evidence(subject, value),),
+        fixes=(Fix("environ.PYTHONNOUSERSITE", "1", "set PYTHONNOUSERSITE=1"),),
+        source="Python documentation, library reference, site; conda/conda#394, conda/conda#13746",
+        severity="note",
+        breaks=False,
+        rank=1,
+    )
 
 
 def _version_differs(stack: Stack) -> Outcome:
@@ -461,6 +487,7 @@ def known_breakage(stack: Stack, matrix: Matrix) -> Outcome:
     Shows itself as "cannot import name ...", "module ... has no attribute ...", "got an unexpected keyword
     argument" or "No module named ..." deep inside a library: its dependency removed or renamed something after
     it was released. The same holds for packages too old for the Python, the platform or the driver under them.
+    A report that states few versions gets a note of the release that took something away, or began a new series.
 
     Fix: move one of the two, as the row says; then pin it.
 
@@ -474,34 +501,19 @@ def known_breakage(stack: Stack, matrix: Matrix) -> Outcome:
             if not keys & seen:
                 yield finding
             seen |= keys
+    told = {subject for subject, _ in seen}
     for row in matrix.rows("breakages", "python-breakage"):
-        yield from _python_breakage(row, stack)
+        for finding in _python_breakage(row, stack):
+            told.add(finding.subject)
+            yield finding
     for row in matrix.rows("breakages", "platform-breakage"):
-        yield from _platform_breakage(row, stack)
-    for row in matrix.rows("breakages", "channel-mix"):
-        yield from _channel_mix(row, stack)
+        for finding in _platform_breakage(row, stack):
+            told.add(finding.subject)
+            yield finding
+    mixed = [each for row in matrix.rows("breakages", "channel-mix") for each in _channel_mix(row, stack)]
+    yield from mixed or _channels(stack)
     yield from _numpy_for_numba(stack, matrix)
-    yield from _removals(stack, matrix, {subject for subject, _ in seen})
-
-
-def _removals(stack: Stack, matrix: Matrix, told: set[str]) -> Outcome:
-    """Point a thin report to a release that took away what many packages used."""
-    if not stack.partial or len(stack.packages) < 2:
-        return
-    for row in matrix.rows("breakages", "removal"):
-        held = stack.version_of(row["package"])
-        if held is None or held.address in told or matches(held.version, row["releases"]) is not True:
-            continue
-        yield Finding(
-            subject=held.address,
-            message=f"{held.name} {held.version} is of the release that removed {row['removed']}: packages made before "
-            f'it stop with "{row["error"]}"',
-            evidence=(Evidence(held.address, held.version),),
-            source=row["source"],
-            severity="note",
-            breaks=False,
-            rank=2,
-        )
+    yield from removals(stack, matrix, told)
 
 
 def _numpy_for_numba(stack: Stack, matrix: Matrix) -> Outcome:
@@ -661,7 +673,7 @@ def _row_fixes(row: Any, sides: tuple[Side, ...], stack: Stack) -> tuple[Fix, ..
     return tuple(fixes)
 
 
-def _python_breakage(row: Any, stack: Stack) -> Outcome:
+def _python_breakage(row: Any, stack: Stack) -> Iterator[Finding]:
     python = stack.manifest.python.version
     victim = _side(row["package"], row["affected"], None, stack)
     if victim is None or not python or victim.holds is False or matches(python, row["python"]) is not True:
@@ -684,7 +696,7 @@ def _python_breakage(row: Any, stack: Stack) -> Outcome:
     )
 
 
-def _platform_breakage(row: Any, stack: Stack) -> Outcome:
+def _platform_breakage(row: Any, stack: Stack) -> Iterator[Finding]:
     victim = _side(row["package"], row["affected"], row.get("ecosystem"), stack)
     # What holds of tensorflow on a platform need not hold of tensorflow-cpu.
     if victim is None or victim.holds is False or victim.name != row["package"]:
@@ -762,6 +774,31 @@ def _channel_mix(row: Any, stack: Stack) -> Outcome:
         ),
         source=row["source"],
         severity=_LOWER[severity] if None in holds else severity,
+    )
+
+
+def _channels(stack: Stack) -> Outcome:
+    """Point a thin report of conda packages to channels that are not built for each other."""
+    conda = stack.manifest.package.conda
+    if not stack.partial or len(conda) > FEW:
+        return
+    of = {name: _channel(package.channel) for name, package in conda.items() if package.channel}
+    if not {"defaults", "conda-forge"} <= set(of.values()):
+        return
+    # Libraries are what the builds of the other channel may not find.
+    name = min(of, key=lambda name: (not name.startswith("lib"), of[name] != "defaults", name))
+    other = next(each for each in of if of[each] != of[name])
+    yield Finding(
+        subject=f"package.conda.{name}",
+        message=f"{name} comes from {of[name]} and {other} from {of[other]}: the two channels' builds need not fit together",
+        evidence=(
+            Evidence(f"package.conda.{name}", conda[name].channel),
+            Evidence(f"package.conda.{other}", conda[other].channel),
+        ),
+        source="conda/conda-libmamba-solver#297, conda/conda-build#3226",
+        severity="note",
+        breaks=False,
+        rank=3,
     )
 
 
@@ -931,7 +968,8 @@ def openmp_duplicated(stack: Stack, matrix: Matrix) -> Outcome:
 
     Source: LLVM OpenMP runtime, KMP_DUPLICATE_LIB_OK; threadpoolctl, multiple_openmp.md.
     """
-    copies = {(copy.path or copy.soname or copy.provider): copy for copy in stack.libraries("openmp")}
+    # Two entries without a path are two copies: a report that saw one would not list it twice.
+    copies = {copy.path or place: copy for place, copy in enumerate(stack.libraries("openmp"))}
     kinds: dict[str, list[Library]] = {}
     for copy in copies.values():
         kinds.setdefault(_runtime(copy), []).append(copy)
@@ -992,7 +1030,9 @@ def _runtime(copy: Library) -> str:
 
 
 def _places(copies: Iterable[Library]) -> list[str]:
-    return [copy.path or copy.provider or copy.soname or copy.name for copy in copies]
+    return [
+        copy.path or " of ".join(filter(None, (copy.soname, copy.provider))) or copy.name for copy in copies
+    ]
 
 
 def _plain(copy: Library) -> dict[str, Any]:

@@ -23,6 +23,10 @@ CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torch
 """Conda packages whose project has another name on PyPI, as conda-forge's and pytorch's recipes name them."""
 
 
+FEW = 20
+"""A report of more packages is somebody's whole list: what its writer left open says nothing."""
+
+
 class Installed(NamedTuple):
     """A project as it is installed, whichever manager brought it."""
 

@@ -63,6 +63,21 @@ def test_the_libraries_of_another_conda_environment():
     assert found("environment-suspect", environ(text.format("train"), prefix)) == []
 
 
+def test_a_search_path_over_condas_libraries():
+    text = environ('LD_LIBRARY_PATH = "/opt/qt/lib"', "[package.conda]\nqt = {}\n")
+    finding = only("environment-suspect", text, "import")
+    assert (finding.subject, finding.severity) == ("environ.LD_LIBRARY_PATH", "note")
+    assert found("environment-suspect", text) == [], "a capture knows what each program loads"
+    assert found("environment-suspect", environ('LD_LIBRARY_PATH = "/opt/qt/lib"'), "import") == []
+
+
+@pytest.mark.parametrize("name", ["DYLD_LIBRARY_PATH", "GDAL_DATA", "PROJ_LIB"])
+def test_variables_that_lead_to_another_installation(name):
+    finding = only("environment-suspect", environ(f'{name} = "/usr/share/other"'), "import")
+    assert (finding.subject, finding.severity) == (f"environ.{name}", "note")
+    assert found("environment-suspect", environ(f'{name} = ""'), "import") == []
+
+
 def test_a_pythonpath_into_another_python():
     value = 'PYTHONPATH = "/opt/app/lib/python2.7/site-packages"'
     finding = only("environment-suspect", environ(value, '[python]\nversion = "3.11.4"'))

@@ -175,6 +175,13 @@ def test_a_companion_built_for_another_cuda_major_is_an_error():
     assert finding.fixes[0].to == "0.19.0+cu124"
 
 
+def test_a_companion_is_held_to_torchs_cuda_where_no_version_is_stated():
+    text = '[framework.torch]\ncuda = "11.7"\n[framework.torchvision]\ncuda = "{}"\n'
+    finding = only("framework-companion-mismatch", text.format("11.8"), "import")
+    assert (finding.subject, finding.severity) == ("framework.torchvision", "warning")
+    assert found("framework-companion-mismatch", text.format("11.7"), "import") == []
+
+
 @pytest.mark.parametrize(("torch", "verdict"), [("2.99.0+cu130", "unknown"), ("2.15.0", "fine")])
 def test_a_torch_newer_than_the_matrix_is_unknown_neither_fine_nor_wrong(torch, verdict):
     stack = f'schema = "envlock/1"\n[framework.torch]\nversion = "{torch}"\ncuda = "13.0"\n'

@@ -219,6 +219,16 @@ def test_a_system_package_that_fails_under_a_newer_driver(toolkit, driver, known
     assert bool(found("known-breakage", text)) is known
 
 
+def test_a_thin_report_of_two_channels_is_pointed_to_its_library():
+    text = '[package.conda]\nlibfoo = {{ channel = "{}" }}\nbar = {{ channel = "conda-forge" }}\n'
+    finding = only("known-breakage", text.format("defaults"), "import")
+    assert (finding.subject, finding.severity, finding.breaks) == ("package.conda.libfoo", "note", False)
+    assert found("known-breakage", text.format("conda-forge"), "import") == []
+    assert found("known-breakage", text.format("defaults")) == [], (
+        "a capture has its builds, which the solver knew"
+    )
+
+
 # ---- numpy-abi
 
 
@@ -313,6 +323,13 @@ def test_two_copies_of_llvms_runtime_and_two_of_gnus():
     assert (
         found("openmp-duplicated", openmp("libgomp.so.1", "libgomp-a34b3233.so.1.0.0", "libiomp5.so")) == []
     )
+
+
+def test_copies_without_a_path_are_counted_as_they_are_listed():
+    copy = '[[library]]\nname = "openmp"\nsoname = "libiomp5md.dll"\n'
+    finding = only("openmp-duplicated", copy + 'provider = "pip:ctranslate2"\n' + copy, "import")
+    assert "libiomp5md.dll of pip:ctranslate2" in finding.message
+    assert found("openmp-duplicated", copy, "import") == []
 
 
 def test_mkl_asked_for_intels_runtime_beside_gnus():
@@ -491,3 +508,21 @@ def test_tables_that_could_not_be_seen_are_no_broken_packages():
         found("package-broken", '[capture.unobserved]\n"package.pip" = "no Python"\nlibrary = "no loader"\n')
         == []
     )
+
+
+# ---- package-shadowed
+
+
+def test_a_thin_report_is_pointed_to_the_user_site_that_it_states():
+    text = '[python]\nversion = "3.8"\nuser_site = true\n[package.conda]\nnumpy = {}\n'
+    finding = only("package-shadowed", text, "import")
+    assert (finding.subject, finding.severity, finding.breaks) == ("python.user_site", "note", False)
+    assert found("package-shadowed", text) == [], "a capture looks at what lies in the user site"
+    assert found("package-shadowed", text.replace("true", "false"), "import") == []
+    named = '[python]\npath = ["/home/me/.local/lib/python3.8/site-packages"]\n'
+    assert only("package-shadowed", named, "import").subject == "python.path"
+    hidden = (
+        named
+        + '[package.pip]\nnumpy = { version = "1.24.0", shadowed_by = "/home/me/.local/lib/python3.8" }\n'
+    )
+    assert only("package-shadowed", hidden, "import").subject == "package.pip.numpy"
