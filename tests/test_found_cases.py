@@ -26,9 +26,9 @@ MISSED = {
     "found-pkg-045": "dds-cli's own code uses no module that Python 3.13 lacks, and what it brings along is not stated",
     "found-pkg-100": "no release of the pair that works is known",
     "found-pkg-112": "the generated code, which asks for a newer grpcio, is no package",
-    "found-two-004": "which notebooks stop with the newer traitlets is not stated",
-    "found-two-016": "which releases of the plugin break is not stated",
-    "found-two-020": "a name of one alpha release, and what of scikit-learn 1.1 it lacks is not stated",
+    "found-pkg-129": "a private name of one small tool, which a minor release of another dropped",
+    "found-pkg-151": "which wheels hold AVX-512 code by mistake is known from their own reports only",
+    "found-pkg-246": "only the newest release of the package is stated, not what Windows lacks",
 }
 """Cases whose cause is not named first: silence where the facts do not carry it is right."""
 
