@@ -356,7 +356,14 @@ def _limits(stack: Stack, build: Build, matrix: Matrix) -> str:
         told.append(f"GPUs from {sm(build.archs[0])} to {sm(build.archs[-1])}")
     floor, _, known = driver_floor(series(build.cuda), stack, matrix)
     if known and not (stack.driver.version or stack.driver.cuda):
-        told.append(f"driver {floor} or newer")
+        branches = [
+            int(row["first_branch"])
+            for device in devices(stack, matrix)
+            for row in capability_rows(device, matrix.rows("driver", "gpu-support"))
+            if row.get("first_branch")
+        ]
+        newest = max(branches, default=0)
+        told.append(f"driver {newest if newest > release(floor)[0] else floor} or newer")
     return f" (for {' and '.join(told)})" if told else ""
 
 

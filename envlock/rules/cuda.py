@@ -130,8 +130,8 @@ def _stem(soname: str) -> str:
 
 def where(copy: Library) -> str:
     """Name a copy by its version and place."""
-    place = copy.path or (copy.provider or "").removeprefix("pip:").removeprefix("conda:") or "another place"
-    return f"{copy.version or 'of unknown version'} ({place})"
+    place = copy.path or (copy.provider or "").removeprefix("pip:").removeprefix("conda:")
+    return (copy.version or "of unknown version") + (f" ({place})" if place else "")
 
 
 def path_entry(stack: Stack, copy: Library) -> tuple[str, str] | None:
@@ -312,8 +312,11 @@ def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tupl
     return None
 
 
-def install(stack: Stack, library: str, have: Held, version: str) -> tuple[Fix, ...]:
-    """Offer another version of a library in place of one that is used; () where that takes more than this."""
+def install(stack: Stack, library: str, have: Held, version: str, *, exact: bool = False) -> tuple[Fix, ...]:
+    """Offer another version of a library in place of one that is used; () where that takes more than this.
+
+    What is newer within the major serves as well, but for an ``exact`` one.
+    """
     trial: dict[str, Any]
     if have.build is not None:
         return ()
@@ -333,9 +336,8 @@ def install(stack: Stack, library: str, have: Held, version: str) -> tuple[Fix, 
     else:
         return ()
     label = {"cudnn": "cuDNN", "nccl": "NCCL"}.get(library, library)
-    return (
-        Fix(have.address, f">={version}", f"install {label} {version} or newer of the same major", trial),
-    )
+    to, more = (version, "") if exact else (f">={version}", " or newer of the same major")
+    return (Fix(have.address, to, f"install {label} {version}{more}", trial),)
 
 
 def loads_wheels(stack: Stack, framework: str, part: str) -> bool:
@@ -397,7 +399,7 @@ def cuda_runtime_missing(stack: Stack, matrix: Matrix) -> Outcome:
         if missing:
             yield Finding(
                 subject=f"framework.{name}.needs",
-                message=f"{name} needs {', '.join(missing)}, and its search order does not find "
+                message=f"{name} needs {' and '.join(missing)}, and its search order does not find "
                 + ("them" if missing[1:] else "it"),
                 evidence=(
                     Evidence(f"framework.{name}.needs", dict(framework.needs)),
@@ -454,7 +456,7 @@ def _other_release(build: Build, stack: Stack, matrix: Matrix) -> Outcome:
     yield Finding(
         subject="toolkit",
         message=f"{build.label} needs libcudart.so.{wanted} of CUDA {build.cuda}, and only CUDA "
-        f"{', '.join(toolkits)} is installed",
+        f"{' and '.join(toolkits)} {'are' if toolkits[1:] else 'is'} installed",
         evidence=(
             Evidence("toolkit", toolkits),
             *(Evidence(address, value) for address, value in build.facts),
@@ -463,7 +465,7 @@ def _other_release(build: Build, stack: Stack, matrix: Matrix) -> Outcome:
             Fix(
                 address="toolkit",
                 to=dotted(series(build.cuda)),
-                message=f"install CUDA {build.cuda} beside it",
+                message=f"install CUDA {build.cuda} beside {'them' if toolkits[1:] else 'it'}",
                 trial=toolkit_trial(stack, build.cuda or ""),
             ),
         ),

@@ -335,13 +335,13 @@ def cudnn_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
                 continue
             if all("capability_min" in row and capability < series(row["capability_min"]) for row in rows):
                 oldest = min((row["capability_min"] for row in rows), key=series)
-                bound = f"its oldest GPU is {oldest}"
+                bound = f"its oldest GPUs are of compute capability {oldest}"
             elif all(
                 "capability_max_major" in row and capability[0] > int(row["capability_max_major"])
                 for row in rows
             ):
                 newest = max(int(row["capability_max_major"]) for row in rows)
-                bound = f"its newest GPUs are {newest}.x"
+                bound = f"its newest GPUs are of compute capability {newest}.x"
             else:
                 continue
             older = "oldest" in bound
@@ -349,7 +349,7 @@ def cudnn_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
                 subject=have.address,
                 message=f"cuDNN {have.version} does not support {device.label}: {bound}",
                 evidence=(have.evidence, Evidence("gpu", [device.label])),
-                fixes=_supporting(stack, have, capability, matrix),
+                fixes=_supporting(stack, have, capability, matrix, older=older),
                 # Newer GPUs may still be reached through PTX.
                 severity="error" if older and len(gpus) == 1 else "warning",
                 source=rows[0]["source"],
@@ -366,15 +366,17 @@ def _release_rows(have: Held, stack: Stack, matrix: Matrix) -> list[Any]:
     return exact or rows
 
 
-def _supporting(stack: Stack, have: Held, capability: tuple[int, int], matrix: Matrix) -> tuple[Fix, ...]:
-    """Offer the newest listed release of the same major that has code for a GPU."""
+def _supporting(
+    stack: Stack, have: Held, capability: tuple[int, int], matrix: Matrix, *, older: bool
+) -> tuple[Fix, ...]:
+    """Offer the newest listed release of the same major that has code for a GPU; what is newer dropped an old one."""
     for row in reversed(matrix.rows("cudnn", "release")):
         low, high = row.get("capability_min"), row.get("capability_max_major")
         first = re.search(r">=\s*(\d+(?:\.\d+)*)", row["versions"])
         if not low or not high or not first or major(first[1]) != major(have.version):
             continue
         if series(low) <= capability and capability[0] <= int(high):
-            return install(stack, "cudnn", have, first[1])
+            return install(stack, "cudnn", have, first[1], exact=older)
     return ()
 
 
@@ -403,7 +405,7 @@ def known_bad(stack: Stack, matrix: Matrix, library: str, label: str) -> Outcome
             ):
                 continue
             told.add((have.address, row["problem"]))
-            when = f" ({row['when']})" if "when" in row else f" ({row['use']})" if "use" in row else ""
+            when = f" ({row['when']})" if "when" in row else ""
             yield Finding(
                 subject=have.address,
                 message=f"{label} {have.version} has a known defect: {row['problem']}{when}"

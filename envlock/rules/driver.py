@@ -647,18 +647,9 @@ def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[st
     branch = driver_branch(stack, matrix)
     own = driver_cuda(stack, matrix)
     if compat and own and series(compat) < own:
-        return f"the driver itself is newer (CUDA {dotted(own)})", row["source"] if row else rows[-1][
-            "source"
-        ]
-    if row and branch:
-        text = str(branch)
-        if text == row.get("own_branch"):
-            return "", ""
-        if text in row.get("not_branches", ()):
-            return f"cuda-compat {compat} does not work on driver branch {text}", row["source"]
-    libraries = stack.libraries("cuda-compat")
-    if any(copy.used_by for copy in libraries) and not compat:
-        return "the driver's own libcuda is hidden by it", rows[-1]["source"]
+        return f"the driver itself is newer (CUDA {dotted(own)})", (row or rows[-1])["source"]
+    if row and str(branch) in row.get("not_branches", ()):
+        return f"cuda-compat {compat} does not work on driver branch {branch}", row["source"]
     return "", ""
 
 

@@ -453,6 +453,7 @@ def _arch_list(gpus: Sequence[Device], stack: Stack) -> Outcome:
     if not (code.binary or code.ptx) or not bare:
         return
     needed = sorted({device.capability or "" for device in bare})
+    longer = (";" if ";" in text else " ").join([text, *needed])
     yield Finding(
         subject="environ.TORCH_CUDA_ARCH_LIST",
         message=f"TORCH_CUDA_ARCH_LIST={text} leaves out {bare[0].label}: extensions that are built so do not run on it",
@@ -463,9 +464,9 @@ def _arch_list(gpus: Sequence[Device], stack: Stack) -> Outcome:
         fixes=(
             Fix(
                 address="environ.TORCH_CUDA_ARCH_LIST",
-                to=";".join([text, *needed]),
+                to=longer,
                 message=f"add {' and '.join(needed)} and build the extensions again",
-                trial={"environ.TORCH_CUDA_ARCH_LIST": ";".join([text, *needed])},
+                trial={"environ.TORCH_CUDA_ARCH_LIST": longer},
             ),
         ),
         severity="warning",
@@ -540,7 +541,7 @@ def toolkit_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         near = any(runs_binary(arch, capability) for arch in known)
         older = capability > max((arch.major, arch.minor) for arch in known)
         other = _nvcc_that_builds(capability, matrix, newest=not older)
-        why = "is older than the GPU" if older else "has dropped it" if not near else "does not list it"
+        why = "is older than the GPU" if older else "dropped the GPU" if not near else "does not list it"
         yield Finding(
             subject=toolkit.address,
             message=f"nvcc {toolkit.version} cannot build for {device.label}: it {why}",
@@ -684,5 +685,6 @@ def _hides(text: str, total: int | None) -> str:
     if total is not None:
         wrong = next((item for item in items if item.isdigit() and int(item[:9]) >= total), None)
         if wrong is not None:
-            return f"CUDA_VISIBLE_DEVICES={text} names GPU {wrong}, and there {'is' if total == 1 else 'are'} {total}"
+            last = "the only one" if total == 1 else "the last"
+            return f"CUDA_VISIBLE_DEVICES={text} names GPU {wrong}, and {last} is GPU {total - 1}"
     return ""

@@ -84,12 +84,16 @@ def nccl_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
         wanted = expected(stack, "nccl", name, matrix)
         if wanted is None or name in shadowed:
             continue
-        for have in held(stack, "nccl", matrix):
-            mine = have.framework == name or (
-                have.framework is None and have.address.startswith("package.pip.")
-            )
-            if not mine or have.address == wanted[1] or series(have.version) >= series(wanted[0]):
-                continue
+        loaded = [
+            have
+            for have in held(stack, "nccl", matrix)
+            if have.framework == name or (have.framework is None and have.address.startswith("package.pip."))
+        ]
+        older = [have for have in loaded if series(have.version) < series(wanted[0])]
+        if len(older) < len(loaded) and not any(have.framework for have in loaded):
+            # Wheels of two CUDA majors write the same file, and which was the last is not known.
+            continue
+        for have in older[:1]:
             yield Finding(
                 subject=have.address,
                 message=f"{name} was built with NCCL {wanted[0]} and loads the older {have.version}",
@@ -104,7 +108,6 @@ def nccl_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                 fixes=install(stack, "nccl", have, wanted[0]),
                 source="NVIDIA/nccl src/nccl.h.in at its tags: functions are only added within NCCL 2",
             )
-            break
 
 
 @rule("nccl-known-bad", layer="nccl", severity="warning")

@@ -280,7 +280,7 @@ def test_a_needed_library_that_the_search_does_not_find() -> None:
 def test_a_cuda_library_is_seen_behind_another_that_is_none() -> None:
     stack = '[framework.ext]\nneeds = { library = "libGL.so.1, libcudart.so.11.0, libcublas.so.11" }\n'
     finding = only("cuda-runtime-missing", stack)
-    assert "libcudart.so.11.0, libcublas.so.11" in finding.message
+    assert "libcudart.so.11.0 and libcublas.so.11" in finding.message
     assert "libGL" not in finding.message
 
 

@@ -152,7 +152,7 @@ def test_an_arch_list_that_leaves_out_the_gpu() -> None:
     stack = '[[gpu]]\nname = "NVIDIA A40"\n[environ]\nTORCH_CUDA_ARCH_LIST = "{}"\n'
     finding = only("gpu-arch-not-in-build", stack.format("7.0 7.5"))
     assert finding.subject == "environ.TORCH_CUDA_ARCH_LIST"
-    assert [fix.to for fix in finding.fixes] == ["7.0 7.5;8.6"]
+    assert [fix.to for fix in finding.fixes] == ["7.0 7.5 8.6"]
     assert not found("gpu-arch-not-in-build", stack.format("7.0;8.0"))
     assert not found("gpu-arch-not-in-build", stack.format("7.0+PTX"))
 
