@@ -194,7 +194,7 @@ def test_every_gpu_but_tegra_has_exactly_one_row_of_driver_support():
     for gpu in rows("gpu", "gpu"):
         if gpu["line"] != "jetson":
             assert gpu["compute_capability"] in covered, gpu["name"]
-    branches = {row["branch"] for row in rows("driver", "branch")} | {"375"}
+    branches = {row["branch"] for row in rows("driver", "branch")} | {"367"}
     for row in rows("driver", "gpu-support"):
         assert row.get("first_branch", "384") in branches
         assert row.get("last_branch", "384") in branches

@@ -120,6 +120,7 @@ GPU = '[[gpu]]\nname = "{name}"\n'
     [
         ("driver-too-old-for-gpu", "550.120", "NVIDIA GeForce RTX 5090"),
         ("driver-too-old-for-gpu", "450.80.02", "NVIDIA H100 80GB HBM3"),
+        ("driver-too-old-for-gpu", "361.42", "NVIDIA GeForce GTX 1080"),
         ("driver-dropped-gpu", "525.85.12", "Tesla K80"),
         ("driver-dropped-gpu", "580.95.05", "GeForce GTX 780"),
     ],
@@ -135,6 +136,7 @@ def test_a_branch_that_does_not_know_the_gpu(rule: str, driver: str, name: str) 
     [
         ("570.133.20", "NVIDIA GeForce RTX 5090"),
         ("470.256.02", "Tesla K80"),
+        ("367.57", "NVIDIA GeForce GTX 1080"),
         ("580.95.05", "NVIDIA H100 PCIe"),
     ],
 )
