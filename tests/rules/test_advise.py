@@ -124,6 +124,77 @@ def test_what_is_not_stated_is_missing_or_a_condition_and_never_guessed(matrix):
     assert why(with_gpu, matrix, "2.9.1+cu128") == ("yes", ["Python >=3.10,<3.15", "glibc >=2.28"])
 
 
+ELSEWHERE = "the matrix has the builds for Linux on x86-64 only, and this is "
+NEW_GPU = [{"compute_capability": "13.0"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "label", "runs", "reasons"),
+    [
+        ({"host": {"platform": "darwin"}}, "2.9.1+cu128", "no", ["no CUDA build runs on macOS"]),
+        ({"host": {"arch": "aarch64"}}, "2.9.1+cu128", "unknown", [ELSEWHERE + "aarch64"]),
+        ({"host": {"arch": "aarch64", "platform": "wsl2"}}, "2.9.1+cu128", "unknown", [ELSEWHERE + "aarch64"]),
+        ({"host": {"arch": "aarch64", "platform": "tegra"}}, "2.9.1+cu128", "unknown", [ELSEWHERE + "tegra"]),
+        ({"host": {"arch": "AMD64", "platform": "windows"}}, "2.9.1+cu128", "unknown", [ELSEWHERE + "windows"]),
+        ({"host": {"arch": "amd64", "platform": "wsl2"}}, "2.9.1+cu128", "yes", []),
+        ({"python": {"abi": "cp39"}}, "2.9.1+cu128", "no", ["no wheel for Python 3.9"]),
+        ({"python": {"abi": "cp312"}}, "2.9.1+cu128", "yes", []),
+        ({"os": {"libc": "musl 1.2.5"}}, "2.9.1+cu128", "no", ["it needs glibc 2.28, and this system has musl 1.2.5"]),
+        ({"os": {"libc": "glibc 2.27"}}, "2.9.1+cu128", "no", ["it needs glibc 2.28 or newer, not 2.27"]),
+        ({"driver.version": "590.44.01", "gpu": [{"compute_capability": "7.0"}]}, "2.9.1+cu128", "no",
+         ["driver 580 is the last for GPU (sm_70)"]),
+        ({"driver.version": "560.35.03", "gpu": [{"name": "NVIDIA GeForce RTX 5090"}]}, "2.7.0+cu128", "no",
+         ["NVIDIA GeForce RTX 5090 (sm_120) needs driver 570 or newer"]),
+        ({"gpu": [{"name": "Some card"}]}, "2.9.1+cu128", "unknown", ["the compute capability of Some card"]),
+        ({"driver.version": "560.35.03", "gpu": NEW_GPU}, "2.7.0+cu128", "no",
+         ["it holds only PTX for sm_130, which needs a driver for CUDA 12.8, and this one is for 12.6"]),
+        ({"driver.version": "570.86.15", "gpu": NEW_GPU}, "2.7.0+cu128", "yes",
+         ["a slow first start: sm_130 is compiled from PTX"]),
+        ({"driver.version": "999.1", "gpu": NEW_GPU}, "2.7.0+cu128", "unknown", ["driver.cuda"]),
+    ],
+)  # fmt: skip
+def test_what_speaks_against_a_build_in_whole(matrix, changes, label, runs, reasons):
+    assert why(Stack(replace(machine().manifest, changes)), matrix, label) == (runs, reasons)
+
+
+def test_a_reason_says_what_a_build_is_for(matrix):
+    details = {
+        label: [reason.detail for reason in each.reasons]
+        for each in judge(machine(gpu="12.0", python="3.9.18"), matrix, "torch")
+        if (label := each.build.label) in ("2.6.0+cu126", "2.9.1+cu128")
+    }
+    assert details == {"2.6.0+cu126": ["only sm_50 to sm_90"], "2.9.1+cu128": ["it is for >=3.10,<3.15"]}
+
+
+def test_where_only_the_oldest_python_is_listed_the_wheel_is_a_condition(matrix):
+    assert why(machine(), matrix, "0.8.2+cu12", "jax") == ("yes", ["jax has wheels for Python 3.12"])
+    assert why(machine(gpu="5.0"), matrix, "0.8.2+cu12", "jax") == (
+        "no",
+        ["it needs compute capability 5.2, which sm_50 is below"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "runs", "reasons"),
+    [
+        ("", "no", ["no NVIDIA driver is installed"]),
+        # The engine brings the driver when the container is started.
+        ('[container]\nruntime = "docker"\n', "unknown", ["driver.version"]),
+        ('[capture.unobserved]\ndriver = "no NVML"\n', "unknown", ["driver.version"]),
+    ],
+)
+def test_a_driver_is_missing_only_where_it_was_looked_for(matrix, said, runs, reasons):
+    text = f'schema = "envlock/1"\n[capture]\nsource = "live"\n{said}[[gpu]]\ncompute_capability = "9.0"\n'
+    assert why(Stack(loads(text)), matrix, "2.9.1+cu128") == (runs, reasons)
+
+
+def test_a_machine_that_could_not_be_seen_is_not_one_without_a_gpu(matrix):
+    text = 'schema = "envlock/1"\n[capture]\nsource = "live"\n[capture.unobserved]\n{}driver = "no NVML"\n'
+    for unseen in ('gpu = "no NVML"\n', ""):
+        found = judge(Stack(loads(text.format(unseen))), matrix, "torch", "==2.9.1")
+        assert {each.build.label for each in found} == {"2.9.1+cu126", "2.9.1+cu128", "2.9.1+cu130"}
+
+
 def test_a_build_whose_architectures_the_matrix_lacks_is_unknown_unless_its_toolkit_cannot_build_them(matrix):
     assert why(machine(), matrix, "2.15.0+cu132")[0] == "unknown"
     assert why(machine(gpu="7.0"), matrix, "2.15.0+cu132") == ("no", ["CUDA 13 builds no code for sm_70"])
@@ -219,6 +290,8 @@ def test_a_gpu_stated_by_name(matrix):
     assert stated_gpu("NVIDIA GeForce RTX 5090", matrix)["compute_capability"] == "12.0"
     with pytest.raises(UnknownGpuError, match="RTX 9999"):
         stated_gpu("RTX 9999", matrix)
+    with pytest.raises(UnknownGpuError, match=r"did you mean NVIDIA H100 or Quadro T1000 or Quadro P1000[?]"):
+        stated_gpu("H1000", matrix)
     with pytest.raises(UnknownGpuError, match=r"9\.9"):
         stated_gpu("9.9", matrix)
 
@@ -261,6 +334,85 @@ def test_the_nearest_release_where_no_other_build_of_the_installed_one_runs(matr
         + '[framework.torch]\nversion = "2.6.0+cu124"\ncuda = "12.4"\n'
     )
     assert [fix.to for fix in rebuild_fixes(Stack(manifest), matrix, "torch")] == ["2.7.0+cu128"]
+
+
+CU130 = """
+[framework.torch]
+version = "2.9.1+cu130"
+cuda = "13.0"
+cudnn = "9.13.0"
+archs = ["sm_75", "sm_90"]
+[framework.torchvision]
+version = "0.24.1+cu130"
+cuda = "13.0"
+[package.pip]
+torch = { version = "2.9.1+cu130" }
+torchvision = { version = "0.24.1+cu130" }
+triton = { version = "3.5.1" }
+nvidia-cudnn-cu13 = { version = "9.13.0.50" }
+nvidia-nccl-cu13 = { version = "2.27.7" }
+nvidia-ml-py = { version = "12.560.30" }
+[requires]
+torch = ["filelock", "nvidia-cudnn-cu13==9.13.0.50", "nvidia-nccl-cu13==2.27.7", "triton==3.5.1"]
+torchvision = ["numpy", "torch==2.9.1"]
+nvidia-cudnn-cu13 = ["nvidia-cublas"]
+[[library]]
+name = "cudnn"
+version = "9.13.0.50"
+soname = "libcudnn.so.9"
+path = "/venv/nvidia/cudnn/lib/libcudnn.so.9"
+provider = "pip:nvidia-cudnn-cu13"
+used_by = ["torch"]
+[[library]]
+name = "cudnn"
+version = "8.9.7"
+path = "/usr/lib/libcudnn.so.8"
+[[library]]
+name = "nccl"
+version = "2.27.7"
+provider = "pip:nvidia-nccl-cu13"
+used_by = ["torch"]
+[[library]]
+name = "mpi"
+version = "4.1"
+"""
+
+
+def test_what_another_build_of_torch_takes_along(matrix):
+    text = MACHINE.format(driver="550.54.14", gpu="9.0", python="3.11.9", libc="glibc 2.35") + CU130
+    (fix,) = rebuild_fixes(
+        Stack(loads(text.replace('source = "import"', 'source = "live"'))), matrix, "torch"
+    )
+    assert fix.message == (
+        "install torch 2.9.1+cu128 with torchvision 0.24.1: pip install torch==2.9.1 torchvision==0.24.1 "
+        "--index-url https://download.pytorch.org/whl/cu128"
+    )
+    assert fix.trial == {
+        "framework.torch.version": "2.9.1+cu128",
+        "framework.torch.cuda": "12.8",
+        "framework.torch.archs": ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"],
+        "framework.torch.ptx": [],
+        "framework.torch.cudnn": "9.10.2.21",
+        "framework.torch.nccl": None,
+        "package.pip.torch.version": "2.9.1+cu128",
+        "package.pip.torchvision.version": "0.24.1+cu128",
+        "framework.torchvision.version": "0.24.1+cu128",
+        "framework.torchvision.cuda": "12.8",
+        "framework.torchvision.archs": None,
+        "framework.torchvision.built_for": {},
+        "requires.torchvision": ["torch==2.9.1", "numpy"],
+        # The same release asks for the same triton, for which one wheel serves every CUDA.
+        "package.pip.triton.version": "3.5.1",
+        "package.pip.nvidia-cudnn-cu13": None,
+        "package.pip.nvidia-nccl-cu13": None,
+        "requires.nvidia-cudnn-cu13": None,
+        "requires.torch": ["filelock"],
+        "library.cudnn": [
+            {"name": "cudnn", "used_by": ("torch",), "version": "9.10.2.21", "cuda": "12"},
+            {"name": "cudnn", "version": "8.9.7", "path": "/usr/lib/libcudnn.so.8"},
+        ],
+        "library.nccl": [{"name": "nccl", "used_by": ("torch",), "cuda": "12"}],
+    }
 
 
 def test_a_torch_that_conda_brought_is_not_replaced_by_pip(matrix):
