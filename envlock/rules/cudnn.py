@@ -43,7 +43,7 @@ _COMPATIBLE = (
 def _users(stack: Stack) -> list[str]:
     """Return what loads cuDNN, as far as copies and frameworks say."""
     names = [name for copy in stack.libraries("cudnn") for name in copy.used_by]
-    return list(dict.fromkeys([*names, *stack.frameworks]))
+    return list(dict.fromkeys([*names, *stack.frameworks, *(["torch"] if stack.package("torch") else [])]))
 
 
 def _built(stack: Stack, matrix: Matrix) -> dict[str, str]:
@@ -179,7 +179,7 @@ def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any],
             Evidence(wanted[1], wanted[2]),
             *(Evidence(address, value) for address, value in facts),
         ),
-        fixes=install(stack, "cudnn", have, wanted[0]),
+        fixes=install(stack, "cudnn", have, wanted[0], exact=problem == "other"),
         # A wheel that only another framework pulled in may not be what this one loads.
         severity="error"
         if (have.address == "library.cudnn" and have.framework == name) or wanted[1].startswith("requires.")
