@@ -14,6 +14,7 @@ from envlock.rules.model import Evidence, Finding, Fix, Unknown
 
 if TYPE_CHECKING:
     from envlock.matrix.loader import Matrix
+    from envlock.rules.model import Severity
     from envlock.rules.stack import Stack
 
 Outcome = Iterator["Finding | Unknown"]
@@ -589,10 +590,11 @@ def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         return
     evidence = [Evidence("driver.compat" if stack.driver.compat else "driver.cuda", compat)] if compat else []
     if copy is not None:
-        evidence.append(Evidence("library.cuda-compat", copy.path or copy.version))
+        evidence.append(Evidence("library.cuda-compat", copy.path or copy.version or copy.name))
     if stack.driver.libcuda:
         evidence.append(Evidence("driver.libcuda", stack.driver.libcuda))
-    reason, source = _compat_reason(stack, matrix, compat or (copy.version if copy else None))
+    known = compat or (copy.version if copy else None)
+    reason, source, severity = _compat_reason(stack, matrix, known)
     if not reason:
         return
     version = f" of CUDA {compat}" if compat else ""
@@ -619,6 +621,7 @@ def compat_libcuda_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
                 },
             ),
         ),
+        severity=severity,
         source=source,
     )
 
@@ -634,23 +637,22 @@ def _is_compat(path: str | None) -> bool:
     return bool(path) and "/compat/" in str(path)
 
 
-def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[str, str]:
-    """Return why a compat libcuda does not work here, and the source; ("", "") where it does or is not known."""
+def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[str, str, Severity]:
+    """Return why a compat libcuda does not work here, the source and how sure it is; "" where nothing is known."""
     rows = matrix.rows("cuda", "compat")
+    source = rows[-1]["source"]
     lines = {device.line for device in devices(stack, matrix) if device.line}
     if lines and not lines & set(rows[-1]["lines"]):
-        return (
-            f"forward compatibility is for data-centre GPUs, which this {'/'.join(sorted(lines))} GPU is not",
-            rows[-1]["source"],
-        )
+        gpus = "/".join(sorted(lines))
+        return f"forward compatibility is for data-centre GPUs, which this {gpus} GPU is not", source, "error"
     row = next((row for row in rows if compat and series(row["cuda"]) == series(compat)), None)
-    branch = driver_branch(stack, matrix)
     own = driver_cuda(stack, matrix)
     if compat and own and series(compat) < own:
-        return f"the driver itself is newer (CUDA {dotted(own)})", (row or rows[-1])["source"]
-    if row and str(branch) in row.get("not_branches", ()):
-        return f"cuda-compat {compat} does not work on driver branch {branch}", row["source"]
-    return "", ""
+        return f"the driver itself is newer (CUDA {dotted(own)})", (row or rows[-1])["source"], "error"
+    if not compat and any(copy.used_by for copy in stack.libraries("cuda-compat")):
+        unknown = "its version is not known: it fails where the driver is the newer of the two"
+        return unknown, source, "warning"
+    return "", "", "note"
 
 
 @rule("libcuda-stub-loaded", layer="driver", needs=("driver.libcuda|library.cuda",))
