@@ -93,8 +93,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parse TOML 1.0; raises ManifestError with the line."""
     _refuse_deep_keys(text, name)
     try:
-        # TOML allows CRLF; bare carriage returns are the parser's to refuse.
-        return tomllib.loads(text.replace("\r\n", "\n"))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)\Z", str(error))
         if found is None:
@@ -124,11 +123,8 @@ def printable(text: str) -> str:
 
 def _explain(plain: dict[str, Any], text: str, name: str, error: msgspec.ValidationError) -> NoReturn:
     message, _, path = str(error).rpartition(" - at ")
-    if not message:  # at the top there is no path
-        message, path = path, ""
     message = _clipped(message)
-    keys = _resolve(plain, path.strip("`"))
-    address = ".".join(str(key) for key in keys if isinstance(key, str))
+    address = ".".join(_resolve(plain, path))
     line = line_of(text, address)
     place = f"{name}:{line}" if line else name
     raise ManifestError(
@@ -160,14 +156,12 @@ def _plain_words(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _resolve(plain: dict[str, Any], path: str) -> list[str | int]:
-    """Turn msgspec's path into keys; where it says [...] for a table's value, find which value it was."""
-    keys: list[str | int] = []
-    for part in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]|\[(\.\.\.)\]", path):
-        if part[0]:
-            keys.append(part[0])
-        elif part[1]:
-            keys.append(int(part[1]))
+def _resolve(plain: dict[str, Any], path: str) -> list[str]:
+    """Turn msgspec's path into keys, places in lists left out; where it says [...] for a table's value, find which it was."""
+    keys: list[str] = []
+    for field in re.findall(r"\.(\w+)|\[\.\.\.\]", path):
+        if field:
+            keys.append(field)
         else:
             table = _dig(plain, keys)
             culprit = (
@@ -181,19 +175,16 @@ def _resolve(plain: dict[str, Any], path: str) -> list[str | int]:
     return keys
 
 
-def _dig(value: Any, keys: list[str | int]) -> Any:
+def _dig(value: Any, keys: list[str]) -> Any:
     for key in keys:
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError):
-            return None
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _fails(keys: list[str | int], key: str, value: Any) -> bool:
+def _fails(keys: list[str], key: str, value: Any) -> bool:
     probe: Any = {key: value}
     for outer in reversed(keys):
-        probe = [probe] if isinstance(outer, int) else {outer: probe}
+        probe = {outer: probe}
     try:
         msgspec.convert(probe, Manifest)
     except msgspec.ValidationError:

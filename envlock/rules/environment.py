@@ -168,8 +168,7 @@ def _cuda_home(value: str, stack: Stack) -> Told | None:
         return Told("it should name the toolkit's folder, not what is in it")
     if not value.strip() or value != value.strip():
         return Told("empty, or with blanks around it", severity="warning")
-    toolkits = [each.path for each in stack.manifest.toolkit]
-    if not toolkits and stack.absent("toolkit", stack.manifest.toolkit):
+    if stack.absent("toolkit", stack.manifest.toolkit):
         return Told("no toolkit was found there", (("toolkit", None),), "warning")
     return None
 

@@ -176,6 +176,16 @@ def test_a_library_may_move_as_far_as_its_level_says():
     assert drift('[lock.allow]\n"library.cudnn" = "patch"', cudnn="9.11.0") == ["library.cudnn"]
 
 
+def test_of_two_copies_none_is_said_to_have_moved_a_patch():
+    def twice(version):
+        copy = f'[[library]]\nname = "cudnn"\nversion = "{version}"\npath = "/b"\n[package.pip]'
+        lock = '[lock.allow]\n"library.cudnn" = "patch"'
+        return loads(BASE.format(**{**SAME, "cudnn": version, "lock": lock}).replace("[package.pip]", copy))
+
+    moved = verify(twice("9.10.2"), twice("9.10.3"), MATRIX, today=DAY).drift
+    assert [each.address for each in moved] == ["library.cudnn"]
+
+
 def test_a_library_that_was_not_there_is_drift():
     more = '[[library]]\nname = "nccl"\nversion = "2.27.5"\n[package.pip]'
     now = loads(BASE.format(**SAME).replace("[package.pip]", more))
@@ -247,8 +257,10 @@ def test_a_waiver_for_an_address_silences_what_lies_there(address, held):
 
 def test_what_was_not_seen_is_told_by_its_side():
     unseen = '[capture.unobserved]\ngpu = "no driver"\ndriver = "none here"'
-    result = verify(manifest(), manifest(unobserved=unseen), MATRIX, today=DAY)
+    lock = manifest(unobserved='[capture.unobserved]\ncompiler = "no gcc"')
+    result = verify(lock, manifest(unobserved=unseen), MATRIX, today=DAY)
     assert [(each.address, each.reason, each.side) for each in result.unobserved] == [
+        ("compiler", "no gcc", "lock"),
         ("driver", "none here", "now"),
         ("gpu", "no driver", "now"),
     ]

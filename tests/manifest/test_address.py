@@ -119,6 +119,7 @@ def test_addresses_of_names_with_dots():
     assert get(dotted, "requires.a.b") is None
     assert get(loads('schema = "envlock/1"\n[digest]\n"a.b" = "sha256:0"\n'), "digest.a.b") == "sha256:0"
     assert get(dotted, "library") is None
+    assert get(loads('schema = "envlock/1"\n[environ]\n"A.B" = "x"\n'), "environ.A.B") == "x"
 
 
 def test_replace_leaves_the_manifest_and_the_other_copies_alone():

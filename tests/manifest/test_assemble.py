@@ -149,6 +149,21 @@ def test_what_is_expected_is_said(wrong, said):
     assert str(refused.value) == said
 
 
+def test_a_value_of_another_type_is_said_with_its_place():
+    with pytest.raises(
+        ObservationError, match=r"\Anot a probe's output: Expected .* - at `\$\.driver\.version`\Z"
+    ):
+        assemble(document(facts={"driver": {"version": 1}}), version="1")
+
+
+def test_the_schema_is_the_manifests_own():
+    assert assemble(document(facts={"schema": "other/1"}), version="1").schema == "envlock/1"
+
+
+def test_what_an_extra_asks_for_is_left_out_and_what_follows_is_not():
+    assert requires('a; extra == "x"', "b", "B", 'c; extra == "y"') == ["b"]
+
+
 def test_how_and_when_it_was_seen():
     time = datetime.datetime(2026, 11, 28, 9, 0, tzinfo=datetime.timezone.utc)
     seen = assemble(document(unobserved={"gpu": "b", "driver": "a"}), version="1.2", time=time, name="node1")

@@ -32,6 +32,17 @@ HEAD = 'schema = "envlock/1"\n'
         ),
         ("a = 1\n", 'env.toml: not an envlock manifest: no key "schema" (expected schema = "envlock/1")'),
         (HEAD + "x = \n", "env.toml:2: not TOML: Invalid value"),
+        (HEAD + "x = [1", "env.toml:2: not TOML: Unclosed array"),
+        (
+            HEAD + '[host]\nmemory_gib = "a"\n',
+            "env.toml:3: host.memory_gib: expected an integer or a number, got text",
+        ),
+        (
+            HEAD + "[requires]\na = []\n[requires.b]\n",
+            "env.toml:4: requires.b: expected a list, got a table",
+        ),
+        (HEAD + "[requires]\na = []\nb = [1]\n", "env.toml:4: requires.b: expected text, got an integer"),
+        (HEAD + '[[gpu]]\n[[lock.waiver]]\nrule = "a"\n', "env.toml:3: lock.waiver: reason is missing"),
         (
             HEAD + "[capture]\ntime = 10:00:00\n",
             "env.toml:3: capture.time: expected a date and time, got a time of day",
@@ -133,6 +144,7 @@ def test_lines_of_addresses():
     lines = {"package.pip": 1, "package.pip.numpy": 2, "package.pip.b.c": 3, "library": 4, "library.name": 5}
     assert {address: line_of(spaced, address) for address in lines} == lines
     assert line_of(spaced, "library.cudnn") == 7
+    assert line_of('[[gpu]]\nname = "cudnn"\n', "library.cudnn") is None
 
 
 @pytest.mark.parametrize("text", ["{}x = 1\n", "[{}x]\n", "[[ {}x ]]\n", "a = {{ b = 1, {}x = 1 }}\n"])

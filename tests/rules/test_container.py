@@ -153,6 +153,7 @@ def test_a_linux_driver_in_wsl() -> None:
     "libcuda",
     [
         "/usr/lib/wsl/lib/libcuda.so.1.1",
+        "/usr/lib/wsl/drivers/libcuda.so.550.54.14",
         "/usr/lib/x86_64-linux-gnu/libcuda.so.1.1",  # a copy of the one of WSL
         "/usr/lib/x86_64-linux-gnu/libcuda.so.1",
         "/usr/local/cuda/compat/libcuda.so.550.54.14",
@@ -226,6 +227,15 @@ def test_every_condition_of_a_toolkits_defect_has_to_hold(
 def test_what_a_container_was_given(stack: str, source: str, severity: str | None) -> None:
     findings = found("container-without-gpu", stack + "\n", source)
     assert [finding.severity for finding in findings][:1] == ([severity] if severity else [])
+
+
+def test_why_no_gpu_was_seen_is_evidence() -> None:
+    stack = (
+        '[container]\nvisible_devices = "none"\n[capture.unobserved]\ngpu = "no NVML"\ndriver = "no module"\n'
+    )
+    assert [(each.address, each.value) for each in only("container-without-gpu", stack).evidence] == [
+        ("container.visible_devices", "none"), ("driver", "no module"), ("gpu", "no NVML"),
+    ]  # fmt: skip
 
 
 def test_cuda_version_asks_in_an_image_and_not_on_a_bare_machine() -> None:

@@ -169,6 +169,7 @@ def pip(*names):
         ("http_proxy= ", pip("ray"), None),
         ("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=cpp", "", None),
         ("TF_USE_LEGACY_KERAS=1", pip("tensorflow", "tf-keras"), None),
+        ("TF_USE_LEGACY_KERAS=0", pip("tensorflow"), None),
         ("TF_USE_LEGACY_KERAS=1", pip("tensorflow") + '[capture.unobserved]\n"package.pip" = "cut"',
          "note (tf-keras is not installed)"),
         ("KERAS_BACKEND=torch", pip("keras"), "warning (torch is not installed)"),
@@ -187,6 +188,8 @@ def pip(*names):
         ("XLA_FLAGS=--xla_gpu_cuda_data_dir=/usr/local/cuda/", '[[toolkit]]\npath = "/opt/cuda"', None),
         ("XLA_FLAGS=--xla_gpu_cuda_data_dir=/a", '[[toolkit]]\npath = "/b"\n[[toolkit]]\npath = "/c"',
          "note (the toolkits are in /b, /c)"),
+        ("XLA_FLAGS=--xla_gpu_cuda_data_dir=/a",
+         '[[toolkit]]\npath = "/b"\n[capture.unobserved]\ntoolkit = "some folders"', None),
         ("LD_PRELOAD=/a.so", "", "warning"),
         ("LD_PRELOAD= ", "", None),
     ],
@@ -243,6 +246,12 @@ def test_evidence_is_what_a_condition_rests_on():
     assert evidence('PYTHONPATH = "/a"', '[python]\npath = ["/a", "/b"]') == [("python.path", ["/a", "/b"])]
     assert evidence('CUDA_HOME = "/a"', "") == [("toolkit", None)]
     assert evidence('JAX_PLATFORMS = "cpu"', '[[gpu]]\nname = "NVIDIA L4"') == [("gpu", ["NVIDIA L4"])]
+
+
+def test_a_setting_of_rare_harm_is_a_quiet_note():
+    finding = only("environment-suspect", environ('NCCL_P2P_DISABLE = "1"'))
+    assert (finding.severity, finding.quiet, finding.rank) == ("note", True, 5)
+    assert not only("environment-suspect", environ('LD_PRELOAD = "/a.so"')).quiet
 
 
 def test_a_long_value_is_cut_in_the_sentence_and_whole_in_the_evidence():

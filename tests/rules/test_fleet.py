@@ -100,6 +100,7 @@ UNSEEN = '[capture.unobserved]\n{} = "no"\n'
         (GPU.format(4, "false"), '[[gpu]]\nname = "NVIDIA H100"', None),
         ("[[gpu]]\ncount = 1", "[[gpu]]\ncount = 2", "n4: 2 GPUs (3 others 1)"),
         ('[[gpu]]\nname = "NVIDIA L4"', "", "n4: no GPU (3 others NVIDIA L4)"),
+        ('[[gpu]]\nname = "B"\n[[gpu]]\nname = "A"', '[[gpu]]\nname = "A"', "n4: GPU A (3 others A, B)"),
         ('[environ]\nNCCL_ALGO = "Ring"', '[environ]\nNCCL_ALGO = ""', 'n4: NCCL_ALGO= (3 others Ring)'),
         ('[environ]\nNCCL_ALGO = ""', '[environ]\nNCCL_ALGO = "Ring"', 'n4: NCCL_ALGO=Ring (3 others "")'),
         ('[environ]\nNCCL_ALGO = "Ring"', UNSEEN.format("environ"), None),
@@ -117,6 +118,24 @@ def test_what_is_said_of_a_node_that_differs_in_one_fact(others, one, said):
     assert [each.finding.message for each in odd((OTHERS, others), (("n4",), one))][:1] == (
         [said] if said else []
     )
+
+
+@pytest.mark.parametrize(
+    ("others", "one", "subject"),
+    [
+        ('[driver]\nversion = "1"', '[driver]\nversion = "2"', "driver.version"),
+        ('[driver]\nfabric_manager = "1"', '[driver]\nfabric_manager = "2"', "driver.fabric_manager"),
+        (TORCH, TORCH.replace("2.9.1", "2.9.0"), "framework.torch.version"),
+        (TORCH, TORCH.replace("12.8", "13.0"), "framework.torch.cuda"),
+        ('[[gpu]]\nname = "A"', '[[gpu]]\nname = "B"', "gpu"),
+        ("[[gpu]]\ncount = 1", "[[gpu]]\ncount = 2", "gpu.count"),
+        ('[container]\nimage = "a"', '[container]\nimage = "b"', "container.image"),
+        ('[environ]\nNCCL_ALGO = "Ring"', "", "environ.NCCL_ALGO"),
+    ],
+)
+def test_the_fact_that_differs_is_blamed(others, one, subject):
+    (found,) = odd((OTHERS, others), (("n4",), one))
+    assert (found.finding.subject, found.finding.evidence[0].address) == (subject, subject)
 
 
 def test_a_network_device_by_another_name_is_a_note_and_one_that_is_not_named_a_warning():

@@ -25,6 +25,13 @@ def device(text: str) -> Device:
         ("NVIDIA A100-PCIE-40GB", "8.0"),
         ("Tesla V100-SXM2-32GB", "7.0"),
         ("Tesla T4", "7.5"),
+        ("Tesla H100 96 GB", "9.0"),
+        ("quadro L4 24GB", "8.9"),
+        ("B200 GPU device", "10.0"),
+        ("GTX1650 Super", "7.5"),
+        ("5090", "12.0"),
+        ("A1", None),  # begins A10 and A100
+        ("Titan", None),  # of several capabilities
         ("RTX4090", "8.9"),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", "8.9"),
         ("GeForce GTX1080Ti", "6.1"),
