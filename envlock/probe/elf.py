@@ -40,6 +40,7 @@ _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 14, 15, 29
 _DT_FLAGS_1 = 0x6FFFFFFB
 _DT_VERDEF, _DT_VERNEED = 0x6FFFFFFC, 0x6FFFFFFE
 _DF_1_NODEFLIB = 0x800
+_READ_EXECUTE = 5
 _SHT_NOBITS = 8
 
 
@@ -125,6 +126,30 @@ def read_elf(file: BinaryIO) -> Elf:
         rpath=strings.at(dynamic[_DT_RPATH]) if _DT_RPATH in dynamic else None,
         runpath=strings.at(dynamic[_DT_RUNPATH]) if _DT_RUNPATH in dynamic else None,
     )
+
+
+def machine_code(head: bytes) -> List[Tuple[int, int]]:
+    """Return (offset, end) of the parts of a 64-bit file that hold machine code and nothing else, in order.
+
+    ``head`` is the file's start with its program headers; nothing is returned where that says less. Such a part is a
+    segment that is executable and not writable, does not begin the file (where a linker makes one segment of headers,
+    names, code and constants), and holds nothing that another program header leads to, as to the index of .eh_frame.
+    """
+    if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+        return []
+    at = struct.unpack_from("<Q", head, 32)[0]
+    size, count = struct.unpack_from("<HH", head, 54)
+    if size != 56 or at + size * count > len(head):
+        return []
+    rows = list(struct.iter_unpack("<IIQQQQQQ", head[at : at + size * count]))
+    code = [
+        (start, start + length)
+        for kind, flags, start, _, _, length, _, _ in rows
+        if kind == _PT_LOAD and flags == _READ_EXECUTE and start
+    ]
+    # The stack's row names a place at 0, of no bytes.
+    named = [start for kind, _, start, _, _, length, _, _ in rows if kind != _PT_LOAD and length]
+    return sorted(each for each in code if not any(each[0] <= start < each[1] for start in named))
 
 
 def read_sections(file: BinaryIO, elf: Elf) -> Dict[str, Section]:

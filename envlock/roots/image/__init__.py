@@ -34,7 +34,7 @@ def open_image(
     (unsquashfs must be installed); "-" or an open binary file is such an archive as a stream.
     ``platform`` is "os/architecture[/variant]"; the default is Linux on this
     machine's architecture, else the only one there is. ``keep(path, size, mode)`` chooses the files
-    whose content can be read later; the GPU code of large libraries, which no probe reads, is left out
+    whose content can be read later; the code of large libraries, which no probe reads, is left out
     unless ``whole``. To compare every file with its record: ``keep=lambda *_: True, whole=True``. All
     that is written goes to files without names in ``tmpdir``.
 

@@ -1,7 +1,7 @@
-"""Where GPU code lies in a library that streams by, so that four fifths of a CUDA library need not be kept.
+"""Where code lies in a library that streams by, so that four fifths of a CUDA library need not be kept.
 
-Probes read the headers of fat binaries, never their payloads (see envlock.probe.fatbin for the layout).
-What looks like a payload is left out of the copy; reading it later is an error, not zeros.
+Probes read the headers of fat binaries, never their payloads (see envlock.probe.fatbin for the layout), and no
+machine code. What looks like either is left out of the copy; reading it later is an error, not zeros.
 """
 
 import struct
@@ -9,10 +9,13 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 
+from envlock.probe.elf import machine_code
 from envlock.roots.image.stream import Stream
 
 WORTH = 4 << 20
-"""Bytes from which a library is searched for GPU code."""
+"""Bytes from which a library is searched for code."""
+_HEAD = 4096
+"""Bytes at a library's start in which its program headers lie."""
 _MAGIC = struct.pack("<I", 0xBA55ED50)
 _VERSION = struct.pack("<HH", 1, 16)
 """What follows the magic. It is not searched for: with zeros in what is sought bytes.find is half as fast."""
@@ -52,7 +55,7 @@ class Extents:
 
 
 class Sieve:
-    """Passes a library on to a store, payloads of GPU code left out."""
+    """Passes a library on to a store, machine code and payloads of GPU code left out."""
 
     def __init__(self, stream: Stream, size: int, store: Callable[[memoryview], object], stored: int) -> None:
         self.extents = Extents()
@@ -66,11 +69,18 @@ class Sieve:
 
     def run(self) -> None:
         """Take the library off the stream, less of it only where the stream ends."""
-        while self._stream.until(_MAGIC, self._size - self._at, self._keep):
+        for start, end in machine_code(self._stream.peek(_HEAD)):
+            self._part(min(start, self._size))
+            self._at += self._stream.skip(max(0, min(end, self._size) - self._at))
+        self._part(self._size)
+
+    def _part(self, end: int) -> None:
+        """Pass on what lies before a byte of the library, without GPU code."""
+        while self._stream.until(_MAGIC, max(0, end - self._at), self._keep):
             head = self._stream.peek(_REGION)
             region = int.from_bytes(head[8:], "little")
-            self._stream.skip(min(_REGION, self._size - self._at), self._keep)
-            if head[4:8] == _VERSION and region <= self._size - self._at:
+            self._stream.skip(min(_REGION, end - self._at), self._keep)
+            if head[4:8] == _VERSION and region <= end - self._at:
                 self._entries(region)
 
     def _keep(self, data: memoryview) -> None:

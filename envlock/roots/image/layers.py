@@ -21,6 +21,7 @@ from envlock.roots.image.gpu_code import WORTH, Extents, Sieve
 from envlock.roots.image.stream import Ahead, Blob, Digester, Stream, compression, decompress, digest_of
 from envlock.roots.image.tar import FILE, members
 from envlock.roots.image.tree import HIDDEN, SPARSE, UNWANTED, Folder, Layer, clean, overlay
+from envlock.roots.image.wanted import searched
 
 WORKERS = 4
 """Layers read at a time at most; each holds some ten MiB, and what zstd asks for."""
@@ -62,7 +63,7 @@ class Kept:
         """by where a file begins, for those of which only ranges were kept"""
 
     def copy(self, stream: Stream, size: int, whole: bool) -> int:
-        """Copy the next bytes of the stream and return where they lie; GPU code is left out unless whole."""
+        """Copy the next bytes of the stream and return where they lie; code is left out unless whole."""
         sieved = not whole and size >= WORTH and stream.peek(4) == b"\x7fELF"
         self._budget.keep(0 if sieved else size, self._tmpdir)
         if self._file is None:
@@ -204,7 +205,9 @@ def _fill(
         if member.kind == FILE:
             offset = SPARSE if member.sparse else keep(path, member.size, member.mode)
             if not offset:
-                offset = stream.position if kept.blob is not None else kept.copy(stream, member.size, whole)
+                offset = stream.position
+                if kept.blob is None:
+                    offset = kept.copy(stream, member.size, whole or searched(path))
         layer.add(path, member, offset)
 
 
@@ -266,7 +269,7 @@ def read_layers(
         taken += tree.taken
         taken += overlay(top, tree)
         tree.top = Folder()
-    _keep_taken(taken, layers, trees, stores, wanted, whole, budget)
+    _keep_taken(taken, layers, trees, stores, wanted, budget)
     return top, trees, stores
 
 
@@ -308,7 +311,6 @@ def _keep_taken(
     trees: Sequence[Layer],
     stores: Sequence[Kept],
     wanted: Wanted,
-    whole: bool,
     budget: Budget,
 ) -> None:
     """Read those layers again of which a hard link needs a file that was not kept under its first name."""
@@ -329,5 +331,5 @@ def _keep_taken(
         for member in members(stream):
             row += member.kind == FILE
             if member.kind == FILE and row in rows:
-                tree.offset[row] = stream.position if plain else store.copy(stream, member.size, whole)
+                tree.offset[row] = stream.position if plain else store.copy(stream, member.size, True)
         store.finish()

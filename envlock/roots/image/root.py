@@ -201,7 +201,7 @@ class Content(io.RawIOBase):
 
 
 class Sieved(Content):
-    """A library whose GPU code was not kept; a read ends before it, and a read within it is an error."""
+    """A library whose code was not kept; a read ends before it, and a read within it is an error."""
 
     def __init__(self, blob: Blob, start: int, extents: Extents) -> None:
         super().__init__(blob)
@@ -211,5 +211,7 @@ class Sieved(Content):
     def _place(self) -> tuple[int, int]:
         stored, size = self._extents.at(self._at)
         if not size:
-            raise OSError(f"byte {self._at} is GPU code, which was not kept when the image was read")
+            raise OSError(
+                f"byte {self._at} is machine or GPU code, which was not kept when the image was read"
+            )
         return self._start + stored, size

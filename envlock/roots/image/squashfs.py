@@ -21,6 +21,7 @@ from envlock.roots.image.root import ImageConfig, ImageRoot
 from envlock.roots.image.stream import PIECE, Ahead, Blob, Stream
 from envlock.roots.image.tar import FILE, FOLDER, HARD_LINK, LINK, OTHER, Member
 from envlock.roots.image.tree import UNWANTED, Folder, Layer, clean, overlay
+from envlock.roots.image.wanted import searched
 
 MAGIC = b"hsqs"
 SIF_MAGIC = b"SIF_MAGIC"
@@ -219,7 +220,7 @@ def _take_contents(
             continue
         if keep(content.path, member.size, member.mode):
             start = stream.position
-            layer.offset[row] = kept.copy(stream, member.size, whole)
+            layer.offset[row] = kept.copy(stream, member.size, whole or searched(content.path))
             if stream.position - start < member.size:
                 raise ImageError("it is cut short")
 

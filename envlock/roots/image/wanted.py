@@ -66,12 +66,17 @@ _PROGRAM = re.compile(
 )
 
 
+_SEARCHED = re.compile(
+    r"^(?:(?:lib)?python|(?:lib)?pypy|libcrypto|libsqlite3|libc[.-]|ld-musl|nvcc|bin2c|fatbinary|_ssl|_hashlib|_sqlite3)"
+)
+
+
 def wanted(path: str, size: int, mode: int) -> bool:
     """Tell whether the content of a regular file is kept.
 
     ``path`` is relative to the image's root ("usr/lib/os-release"), ``size`` in bytes, ``mode`` the
-    permission bits. Shared libraries are kept whole: which part of one is asked for (headers, symbol
-    versions, GPU code, a version string in the data) is known only at its end.
+    permission bits. Of a shared library all but its code is kept: which part of it is asked for
+    (headers, symbol versions, a version string in the data) is known only at its end.
     """
     name = path.rpartition("/")[2]
     if ".so" in name and _LIBRARY.search(name):
@@ -83,6 +88,11 @@ def wanted(path: str, size: int, mode: int) -> bool:
     if mode & 0o111 and _PROGRAM.match(name):
         return True
     return _is_database(path, size)
+
+
+def searched(path: str) -> bool:
+    """Tell whether a probe searches a program or library as a whole, for the text that states its version."""
+    return _SEARCHED.match(path.rpartition("/")[2]) is not None
 
 
 def _is_metadata(path: str, name: str) -> bool:
