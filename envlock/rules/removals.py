@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from envlock.manifest.versions import dotted, matches, release, version
 from envlock.rules.framework import TORCH_COMPANIONS
-from envlock.rules.model import Evidence, Finding, Fix
+from envlock.rules.model import Evidence, Finding
 from envlock.rules.stack import FEW
 
 if TYPE_CHECKING:
@@ -35,8 +35,11 @@ def removals(stack: Stack, matrix: Matrix, told: set[str]) -> Iterator[Finding]:
         # A capture holds every version, and is told what is known of them.
         return
     open_ = [name for name, held in stack.packages.items() if not held.version]
+    count = len(stack.packages)
+    small = 1 < count <= PAIR
     near: list[Finding] = []
     far: list[Finding] = []
+    minor: list[Finding] = []
     for held in _stated(stack):
         if held.address in told:
             continue
@@ -46,15 +49,16 @@ def removals(stack: Stack, matrix: Matrix, told: set[str]) -> Iterator[Finding]:
                 near.append(_removed(held, row, rank=2))
             elif open_:
                 far.append(_removed(held, row, rank=4))
-        elif _opens_series(held, stack, early=bool(open_)):
-            far.append(_new_series(held))
-    count = len(stack.packages)
+        elif begun := _series_begun(held, stack):
+            (minor if begun == "minor" else far).append(_new_series(held, begun))
     if near:
         yield from near if count > 1 else ()
     elif told or count > FEW:
         return
-    elif far and (open_ or 1 < count <= PAIR):
+    elif far and (open_ or small):
         yield from far if len(far) <= STANDS_OUT else ()
+    elif minor and open_ and small:
+        yield from minor
     elif open_:
         yield from _python(open_, stack, matrix)
 
@@ -96,32 +100,46 @@ def _removed(held: Installed, row: Any, rank: int) -> Finding:
     )
 
 
-def _opens_series(held: Installed, stack: Stack, *, early: bool) -> bool:
-    """Tell whether a release is of the first of a series that may break others: 2.0, 2.0.1; ``early``: 1.0 and 0.9.0, too."""
+Begun = Literal["", "major", "early", "minor"]
+
+
+def _series_begun(held: Installed, stack: Stack) -> Begun:
+    """Tell which series a release is the first of that may break others: 2.0 and 2.0.1, 1.0 and 0.9.0, or 1.9.0."""
     if held.manager != "pip" or not held.address.startswith("package."):
-        return False
+        return ""
     if held.name in ("pip", "wheel", "torch", *TORCH_COMPANIONS) or held.name in stack.frameworks:
         # Installers break nothing at run time; what frameworks go together with is known by rules of their own.
-        return False
+        return ""
     parsed = version(held.version)
-    if parsed is None or parsed.epoch or parsed.major > NEWEST_MAJOR or (parsed.major < 2 and not early):
-        return False
-    return parsed.minor == 0 if parsed.major else parsed.minor > 0 and parsed.micro == 0
+    if parsed is None or parsed.epoch or parsed.major > NEWEST_MAJOR:
+        return ""
+    if parsed.minor == 0 and parsed.major:
+        return "major" if parsed.major > 1 else "early"
+    if parsed.micro:
+        return ""
+    return "minor" if parsed.major else "early"
 
 
-def _new_series(held: Installed) -> Finding:
+_POLICIES: dict[str, str] = {
+    "major": "Semantic Versioning 2.0.0, 8",
+    "early": "Semantic Versioning 2.0.0, 4 and 5",
+    "minor": "NEP 23, Implementing deprecations and removals: in any minor, but not bugfix, release",
+}
+"""Why the first release of a series may lack what the one before had."""
+
+
+def _new_series(held: Installed, begun: Begun) -> Finding:
     numbers = release(held.version)
-    series = dotted(numbers[:1] if numbers[0] else numbers[:2])
+    series = dotted(numbers[:1] if begun == "major" or (numbers[0] and begun == "early") else numbers[:2])
     return Finding(
         subject=held.address,
         message=f"{held.name} {held.version} begins the series {series}, which need not work with what was made for "
         "the one before",
         evidence=(Evidence(held.address, held.version),),
-        fixes=(Fix(held.address, f"<{series}", f"install {held.name}<{series}"),),
-        source="Semantic Versioning 2.0.0, 4 and 8",
+        source=_POLICIES[begun],
         severity="note",
         breaks=False,
-        rank=3,
+        rank={"major": 3, "early": 4}.get(begun, 5),
     )
 
 

@@ -43,7 +43,8 @@ def test_the_newest_removal_that_a_release_has_is_told():
         ("anvil 2.0.3", True),
         ("anvil 0.9.0", True),
         ("anvil 0.9.4", False),
-        ("anvil 2.1.0", False),
+        ("anvil 2.1.0", True),
+        ("anvil 2.1.3", False),
         ("anvil 2024.0", False),
         ("anvil 3!2.0", False),
         ("pip 24.0", False),
@@ -56,11 +57,22 @@ def test_a_new_series_is_told_beside_what_was_left_open(stated, told):
     assert all("begins the series" in each.message for each in findings)
 
 
-def test_of_two_stated_packages_only_a_new_major_series_is_told():
-    assert only(RULE, report("acme 0.12.0", "anvil 2.0.0"), "import").subject == "package.pip.anvil"
-    assert found(RULE, report("acme 0.12.0", "anvil 1.0.0"), "import") == []
+def test_of_few_stated_packages_a_new_series_is_told_the_gravest_first():
+    findings = found(RULE, report("acme 0.12.0", "anvil 2.0.0", "forge 1.0.1"), "import")
+    assert [each.subject.rpartition(".")[2] for each in findings] == ["anvil", "acme", "forge"]
+    assert [each.message.split(", ")[0].rpartition(" ")[2] for each in findings] == ["2", "0.12", "1"]
+    assert found(RULE, report("acme 1.1", "anvil 1.4.0"), "import") == [], (
+        "minor releases are rarely to blame"
+    )
     assert found(RULE, report("acme 1.1", "forge 1.2", "anvil 2.0.0", "tongs 1.4"), "import") == []
     assert found(RULE, report("anvil 2.0.0"), "import") == []
+
+
+def test_a_minor_release_is_told_of_beside_one_that_was_left_open_and_few_others():
+    assert "begins the series 1.9" in only(RULE, report("acme", "anvil 1.9.0"), "import").message
+    assert found(RULE, report("acme", "anvil 1.9.0", "forge 1.2.1", "tongs 1.4.2"), "import") == []
+    findings = found(RULE, report("acme", "anvil 1.9.0", "forge 2.0.0"), "import")
+    assert [each.subject for each in findings] == ["package.pip.forge"]
 
 
 def test_nothing_is_told_where_nothing_stands_out():
