@@ -29,6 +29,12 @@ MISSED = {
     "found-pkg-129": "a private name of one small tool, which a minor release of another dropped",
     "found-pkg-151": "which wheels hold AVX-512 code by mistake is known from their own reports only",
     "found-pkg-246": "only the newest release of the package is stated, not what Windows lacks",
+    "found-pkg-269": "what one release of a small package requires, and the report lists no requirements",
+    "found-pkg-272": "which Python this is was not stated, and only some take the backport for their own module",
+    "found-pkg-273": "what that pip cannot read is in the metadata of one package",
+    "found-pkg-281": "which tornado came with the kernel was not stated",
+    "found-pkg-284": "the package that clashes with torch was not stated",
+    "found-pkg-285": "what clashes with torch came with another package",
 }
 """Cases whose cause is not named first: silence where the facts do not carry it is right."""
 
