@@ -200,15 +200,24 @@ def unshadow(stack: Stack, shadow: Shadow, library: str) -> tuple[Fix, ...]:
     )
 
 
-def pinned(stack: Stack, framework: str, part: str) -> tuple[str, str, str] | None:
-    """Return what an installed framework requires of one of NVIDIA's wheels: (package, specifier, line)."""
+class Pin(NamedTuple):
+    """What an installed framework requires of one of NVIDIA's wheels."""
+
+    package: str
+    specifier: str
+    evidence: Evidence
+    """The line that says so."""
+
+
+def pinned(stack: Stack, framework: str, part: str) -> Pin | None:
+    """Return what a framework, or the plugin that brings its CUDA, requires of one of NVIDIA's wheels."""
     for name in (framework, f"{framework}-cuda12-plugin", f"{framework}-cuda13-plugin", "jaxlib"):
         if name == "jaxlib" and framework != "jax":
             continue
         for line in stack.manifest.requires.get(name, ()):
             wanted = parse_requirement(line)
             if wanted and wanted.specifier and re.fullmatch(rf"nvidia-{part}(-cu\d+)?", wanted.name):
-                return wanted.name, wanted.specifier, line
+                return Pin(wanted.name, wanted.specifier, Evidence(f"requires.{name}", line))
     return None
 
 
@@ -293,8 +302,8 @@ def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tupl
     if build and library == "cudnn" and build.cudnn:
         return build.cudnn, *build.facts[0]
     pin = pinned(stack, framework, library)
-    if pin and (found := re.search(r"[=>]=\s*(\d+(?:\.\d+)+)", pin[1])):
-        return found[1], f"requires.{framework}", pin[2]
+    if pin and (found := re.search(r"[=>]=\s*(\d+(?:\.\d+)+)", pin.specifier)):
+        return found[1], pin.evidence.address, pin.evidence.value
     if framework in ("tensorflow", "onnxruntime") and build and build.version and build.facts:
         for row in matrix.rows(framework, "release"):
             same = "cuda" not in row or not build.cuda or series(row["cuda"]) == series(build.cuda)
@@ -570,8 +579,8 @@ def cuda_component_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                 continue
             pin = pinned(stack, build.name, part)
             if pin:
-                if pin[0] == name and matches(version, pin[1]) is False:
-                    yield _component(build, name, version, pin[1], (f"requires.{build.name}", pin[2]), part)
+                if pin.package == name and matches(version, pin.specifier) is False:
+                    yield _component(build, name, version, pin.specifier, pin.evidence, part)
             elif part in _AS_CUDA and build.name == "torch" and build.cuda and "." in build.cuda:
                 wanted = series(build.cuda)
                 other = cuda_major == wanted[0] and series(version) != wanted
@@ -580,7 +589,7 @@ def cuda_component_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
 
 
 def _component(
-    build: Build, name: str, version: str, specifier: str, line: tuple[str, str] | None, part: str
+    build: Build, name: str, version: str, specifier: str, line: Evidence | None, part: str
 ) -> Finding:
     from envlock.rules.package import boundary
 
@@ -591,7 +600,7 @@ def _component(
         message=f"{build.label} is built with {name}{specifier}, and {version} is installed",
         evidence=(
             Evidence(f"package.pip.{name}", version),
-            *([Evidence(*line)] if line else []),
+            *([line] if line else []),
             *(Evidence(address, value) for address, value in build.facts),
         ),
         fixes=(
@@ -726,12 +735,17 @@ def _makes_ptx(name: str, compiler: str, stack: Stack, highest: tuple[int, ...])
         None,
     )
     nvcc = active_nvcc(stack)
-    address, cuda = conda or ((nvcc.address, nvcc.version) if nvcc else ("", ""))
+    if conda:
+        fact, cuda = Evidence(*conda), conda[1]
+    elif nvcc:
+        fact, cuda = nvcc.evidence, nvcc.version
+    else:
+        return
     wanted = series(cuda)
     if wanted and wanted[0] == highest[0] and wanted > highest:
         yield _ptx_finding(
             stack, wanted, highest, f"{maker.name} compiles with the {compiler} of CUDA {dotted(wanted)}",
-            [Evidence(address, cuda), Evidence(maker.address, maker.version)], "warning",
+            [fact, Evidence(maker.address, maker.version)], "warning",
         )  # fmt: skip
 
 
@@ -742,7 +756,7 @@ def _own_builds(stack: Stack, highest: tuple[int, ...]) -> Outcome:
     if nvcc and wanted and 11 <= wanted[0] == highest[0] and wanted > highest:
         yield _ptx_finding(
             stack, wanted, highest, f"nvcc {nvcc.version} makes PTX of CUDA {dotted(wanted)}",
-            [Evidence(nvcc.address, nvcc.version)], "note",
+            [nvcc.evidence], "note",
         )  # fmt: skip
 
 
@@ -809,7 +823,7 @@ def toolkit_framework_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
         message=f"nvcc is of CUDA {nvcc.version} and {build.label} is built with CUDA {build.cuda}: "
         + ("extensions will not build" if strict else "extensions build, with a warning"),
         evidence=(
-            Evidence(nvcc.address, nvcc.version),
+            nvcc.evidence,
             *(Evidence(address, value) for address, value in build.facts),
             *(Evidence(f"environ.{name}", stack.environ[name]) for name in variables),
         ),
@@ -880,7 +894,7 @@ def host_compiler_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         "NVCC_APPEND_FLAGS", ""
     ):
         return
-    name, version, address = host
+    name, version, address, said = host
     cuda = dotted(series(nvcc.version))
     row = next(
         (
@@ -901,7 +915,7 @@ def host_compiler_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         subject=address,
         message=f"{name} {version} is too {side} for nvcc {nvcc.version}, which supports "
         + (f"{bound} at most" if side == "new" else f"{bound} or newer"),
-        evidence=(Evidence(address, version), Evidence(nvcc.address, nvcc.version)),
+        evidence=(Evidence(address, said), nvcc.evidence),
         fixes=(
             Fix(
                 address=address,
@@ -916,14 +930,15 @@ def host_compiler_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     )
 
 
-def _host_compiler(stack: Stack) -> tuple[str, str, str] | None:
-    """Return name, version and address of the compiler that nvcc would call."""
+def _host_compiler(stack: Stack) -> tuple[str, str, str, str] | None:
+    """Return name, version, address and value of the compiler that nvcc would call."""
     compiler = stack.manifest.compiler
     if compiler.gcc:
         found = re.search(r"\d+(?:\.\d+)*", compiler.gcc)
-        return ("gcc", found[0], "compiler.gcc") if found else None
-    found = _COMPILER.search(compiler.cxx or "")
-    return (_NAMES[found["name"].lower()], found["version"], "compiler.cxx") if found else None
+        return ("gcc", found[0], "compiler.gcc", compiler.gcc) if found else None
+    cxx = compiler.cxx or ""
+    found = _COMPILER.search(cxx)
+    return (_NAMES[found["name"].lower()], found["version"], "compiler.cxx", cxx) if found else None
 
 
 def _outside(version: str, row: Any, name: str) -> tuple[str, str]:

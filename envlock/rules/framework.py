@@ -1036,6 +1036,11 @@ class FoundCuda(NamedTuple):
     address: str
     where: str
 
+    @property
+    def evidence(self) -> Evidence:
+        """Return the fact that says so: of a variable the folder that it holds."""
+        return Evidence(self.address, self.where if self.address.startswith("environ.") else self.version)
+
 
 def found_cuda(stack: Stack, framework: str) -> FoundCuda | None:
     """Return the CUDA that a framework finds: its effective cudart, else wheels, conda's, the active toolkit."""
@@ -1108,7 +1113,7 @@ def _cuda_finding(
     return Finding(
         subject=found.address,
         message=f"{label} was built for CUDA {built} and finds CUDA {found.version}{place}",
-        evidence=(Evidence(found.address, found.version), *facts),
+        evidence=(found.evidence, *facts),
         fixes=fixes,
         source=source,
         severity=severity,
@@ -1344,7 +1349,7 @@ def _bitsandbytes_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     elif torch and torch.cuda:
         cuda, fact, what = torch.cuda, Evidence(*torch.facts[0]), f"{torch.label} has"
     elif found := found_cuda(stack, "bitsandbytes"):
-        cuda, fact, what = found.version, Evidence(found.address, found.version), "it finds"
+        cuda, fact, what = found.version, found.evidence, "it finds"
     else:
         return
     builds = row["cuda_builds"] if row else tuple({each for other in rows for each in other["cuda_builds"]})

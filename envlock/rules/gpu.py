@@ -545,7 +545,7 @@ def toolkit_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
         yield Finding(
             subject=toolkit.address,
             message=f"nvcc {toolkit.version} cannot build for {device.label}: it {why}",
-            evidence=(Evidence(toolkit.address, toolkit.version), Evidence("gpu", [device.label])),
+            evidence=(toolkit.evidence, Evidence("gpu", [device.label])),
             fixes=_other_toolkit(toolkit, other, older, stack),
             severity="note" if near else "warning",
             source=row["source"],
@@ -584,6 +584,11 @@ class Nvcc(NamedTuple):
     version: str
     address: str
     path: str | None
+
+    @property
+    def evidence(self) -> Evidence:
+        """Return the fact that says so: of a variable the folder that it holds."""
+        return Evidence(self.address, self.path if self.address.startswith("environ.") else self.version)
 
 
 def active_nvcc(stack: Stack) -> Nvcc | None:
