@@ -192,10 +192,6 @@ class Stack:
         """Return every recorded copy of a library."""
         return self._libraries.get(name, ())
 
-    def effective(self, name: str, framework: str) -> Library | None:
-        """Return the copy that a framework's search order ends at, where that is known."""
-        return next((copy for copy in self.libraries(name) if framework in copy.used_by), None)
-
     def build(self, name: str) -> Build | None:
         """Return what is certain of a framework's build; None where the framework is not there."""
         framework = self.frameworks.get(name)
