@@ -286,7 +286,8 @@ def container_toolkit_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
 
     Fix: install or upgrade nvidia-container-toolkit, then `nvidia-ctk runtime configure` and restart the engine.
 
-    Source: NVIDIA/nvidia-container-toolkit CHANGELOG.md; installation guide.
+    Source: NVIDIA/nvidia-container-toolkit CHANGELOG.md; NVIDIA Container Toolkit documentation, "Installing the
+    NVIDIA Container Toolkit", Installation.
     """
     toolkit, container = stack.manifest.container.toolkit, stack.manifest.container
     if toolkit is None:
@@ -307,7 +308,7 @@ def container_toolkit_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
                     ),
                 ),
                 severity="error" if stack.partial and asked else "warning" if asked else "note",
-                source="NVIDIA Container Toolkit, Installation guide",
+                source="NVIDIA Container Toolkit documentation, Installing the NVIDIA Container Toolkit, Installation",
                 rank=0 if asked else 3,
             )
         return

@@ -1311,7 +1311,8 @@ def _mxnet_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         if not loads(built, found.version):
             yield _cuda_finding(f"{name} {package.version or ''}".strip(), built,
                                 (Evidence(f"package.pip.{name}", package.version),), found,
-                                "MXNet installation guide: one package a CUDA", _cuda_fix(found, built, stack))  # fmt: skip
+                                "PyPI mxnet-cu110, mxnet-cu112: the CUDA that each uses",
+                                _cuda_fix(found, built, stack))  # fmt: skip
 
 
 def _paddle_cuda(stack: Stack, matrix: Matrix) -> Outcome:
@@ -1325,7 +1326,7 @@ def _paddle_cuda(stack: Stack, matrix: Matrix) -> Outcome:
     if not loads(built, found.version):
         yield _cuda_finding(f"paddlepaddle-gpu {held.version}", built,
                             (Evidence("package.pip.paddlepaddle-gpu", held.version),), found,
-                            "Paddle installation guide: one index a CUDA; PaddlePaddle/Paddle#55939",
+                            "PaddlePaddle/Paddle#55939: 2.4.2.post117 is the release for CUDA 11.7",
                             _cuda_fix(found, built, stack))  # fmt: skip
 
 
