@@ -455,7 +455,7 @@ def _other_release(build: Build, stack: Stack, matrix: Matrix) -> Outcome:
     wanted = _soname_of(build.cuda or "")
     if not wanted or any(_soname_of(each) == wanted for each in toolkits):
         return
-    from envlock.rules.framework import framework_cuda_mismatch
+    from envlock.rules.framework_cuda import framework_cuda_mismatch
 
     if any(
         getattr(each, "subject", "") == "toolkit" for each in framework_cuda_mismatch.check(stack, matrix)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Check = Callable[[Stack, Any], Iterator["Finding | Unknown"]]
 FleetCheck = Callable[[Sequence["Kind"], Any], Iterator["Odd"]]
 
-MODULES = ("driver", "cuda", "gpu", "cudnn", "nccl", "framework", "package", "python", "os", "container",
-           "environment", "fleet")  # fmt: skip
-"""The modules of this folder that hold rules, one a layer."""
+MODULES = ("driver", "cuda", "gpu", "cudnn", "nccl", "cpu_builds", "companions", "extensions", "framework",
+           "framework_cuda", "package", "python", "os", "container", "environment", "fleet")  # fmt: skip
+"""The modules of this folder that hold rules: one a layer, and one a subject of what there is to say of frameworks."""
 
 FRAMEWORK = "framework|package.pip.torch|package.conda.pytorch|package.pip.jax|package.pip.tensorflow"
 PACKAGES = "package.pip|package.conda"

@@ -31,3 +31,9 @@ def only(rule: str, text: str, source: str = "") -> Finding:
     """Return the one finding of a rule, and fail where there are others."""
     (finding,) = found(rule, text, source)
     return finding
+
+
+def pip(**versions: str) -> str:
+    """Return the table of pip's packages; an underscore of a name stands for its hyphen."""
+    lines = [f'{name.replace("_", "-")} = {{ version = "{text}" }}' for name, text in versions.items()]
+    return "[package.pip]\n" + "\n".join(lines) + "\n"

@@ -3,13 +3,7 @@
 import pytest
 
 from envlock.rules.package import boundary
-from tests.rules.support import found, only
-
-
-def pip(**versions):
-    lines = [f'{name.replace("_", "-")} = {{ version = "{text}" }}' for name, text in versions.items()]
-    return "[package.pip]\n" + "\n".join(lines) + "\n"
-
+from tests.rules.support import found, only, pip
 
 # ---- known-breakage
 
