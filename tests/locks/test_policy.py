@@ -160,6 +160,11 @@ def test_other_gpus_are_no_drift_by_themselves():
     assert moved.address == "gpu"
 
 
+def test_how_an_image_is_run_is_no_drift():
+    contained = loads(BASE.format(**SAME) + '[container]\nruntime = "docker"\nimage = "a:1"\n')
+    assert verify(manifest(), contained, MATRIX, today=DAY).drift == ()
+
+
 def test_a_specifier_for_a_whole_table_holds_its_version_alone():
     lock = '[lock.allow]\ndriver = ">=575"'
     flavors = [

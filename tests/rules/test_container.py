@@ -238,6 +238,16 @@ def test_why_no_gpu_was_seen_is_evidence() -> None:
     ]  # fmt: skip
 
 
+def test_a_cuda_that_no_driver_is_known_for_has_no_fix() -> None:
+    assert (
+        only(
+            "image-requirement-unmet",
+            '[driver]\nversion = "550.54.14"\n[container]\nrequire = "cuda>=99.9"\n',
+        ).fixes
+        == ()
+    )
+
+
 def test_cuda_version_asks_in_an_image_and_not_on_a_bare_machine() -> None:
     stack = '[driver]\nversion = "525.85.12"\n[environ]\nCUDA_VERSION = "{}"\n'
     assert found("image-requirement-unmet", stack.format("12.4.1"), source="image")

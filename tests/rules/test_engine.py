@@ -154,16 +154,15 @@ def test_evidence_of_a_package_without_a_version_is_the_package(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "hint"),
     [
-        ("driver-missin", "no rule is named 'driver-missin'; did you mean driver-missing?"),
-        ("zzz", "no rule is named 'zzz'; `envlock explain` lists them"),
+        ("driver-missin", r"did you mean driver-missing( or [a-z-]+){0,2}\?"),
+        ("zzz", "`envlock explain` lists them"),
     ],
 )
-def test_a_rule_that_there_is_not(name: str, said: str) -> None:
-    with pytest.raises(engine.UnknownRuleError) as unknown:
+def test_a_rule_that_there_is_not(name: str, hint: str) -> None:
+    with pytest.raises(engine.UnknownRuleError, match=rf"\Ano rule is named '{name}'; {hint}\Z"):
         engine.find_rule(name)
-    assert str(unknown.value)[: len(said) - 1] == said[:-1]
 
 
 def test_a_rule_knows_its_name_layer_severity_and_explanation() -> None:
