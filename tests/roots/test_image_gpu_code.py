@@ -79,6 +79,12 @@ def test_what_only_looks_like_gpu_code_is_kept():
     assert sum(len(data) for _, data in sieved(cut, [len(cut)])) == len(cut)
 
 
+@pytest.mark.parametrize(("kind", "left_out"), [(1, 64 * 5000), (2, 64 * 5000), (8, 64 * 5000), (3, 0)])
+def test_payloads_of_known_kinds_are_left_out(kind, left_out):
+    content = b"\x7fELF" + bytes(4092) + fat_binary(random.Random(1).randbytes(64 * 5000), kind=kind)
+    assert len(content) - sum(len(data) for _, data in sieved(content, [len(content)])) == left_out
+
+
 def test_reading_around_a_gap(tmp_path):
     content = library()
     layout = Layout(tmp_path / "oci").of(

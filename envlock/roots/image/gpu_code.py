@@ -22,6 +22,8 @@ _VERSION = struct.pack("<HH", 1, 16)
 _REGION = 16
 _ENTRY = 64
 _ENTRY_START = struct.Struct("<HHIQ")
+_KINDS = (1, 2, 8)
+"""Of entries: PTX, cubin, and what is still to be optimised as it is linked (in cuFFT's and cuSPARSE's wheels)."""
 _HEADER_LIMIT = 4096
 _SMALL = 4096
 """Payloads up to this size are kept: a gap costs more than they do."""
@@ -94,7 +96,7 @@ class Sieve:
         while len(head := self._stream.peek(_ENTRY_START.size)) == _ENTRY_START.size:
             kind, _, header, payload = _ENTRY_START.unpack(head)
             whole = header + payload
-            if kind not in (1, 2) or not 32 <= header <= _HEADER_LIMIT or whole > left:
+            if kind not in _KINDS or not 32 <= header <= _HEADER_LIMIT or whole > left:
                 return
             kept = min(whole, max(header, _ENTRY))
             if whole - kept <= _SMALL:
