@@ -35,6 +35,12 @@ _CONDA_LIB = re.compile(
 _LIBTORCH = re.compile(r"(?:/libtorch[^/]*/lib|/torch/lib|<libtorch>/lib)/?$", re.I)
 
 
+_REDIRECTION = re.compile(r"_(?:PATH|HOME|LIB|LIBRARY|DATA|DIR|ROOT)$")
+_CACHES = ("CUDA", "CUDNN", "CONDA", "XDG_", "HF_", "HUGGINGFACE", "TORCH", "TRANSFORMERS", "NVIDIA", "NCCL", "TRITON",
+           "VLLM", "LD_LIBRARY_PATH", "PYTHONPATH", "LIBRARY_PATH", "C_INCLUDE", "CPLUS")  # fmt: skip
+"""Beginnings of names that other rows and rules judge, or that tell where caches and toolkits lie."""
+
+
 class Told(NamedTuple):
     """That a row's condition holds, and what else it rests on."""
 
@@ -67,9 +73,33 @@ def environment_suspect(stack: Stack, matrix: Matrix) -> Outcome:
         told = _judge(row, stack.environ[actual], stack)
         if told is not None:
             found.setdefault(actual, []).append(_finding(row, actual, told, stack))
+    if stack.partial and len(stack.packages) <= FEW:
+        yield from (
+            _leads_elsewhere(name, stack) for name in stack.environ if _is_redirection(name, stack, found)
+        )
     for findings in found.values():
         # Of several rows on one variable the gravest is told, and of equals the one that says more.
         yield min(findings, key=lambda each: (SEVERITIES.index(each.severity or "note"), -each.rank))
+
+
+def _is_redirection(name: str, stack: Stack, found: Mapping[str, Any]) -> bool:
+    """Tell whether a variable of no row leads programs to another folder than the one they came with."""
+    return bool(name not in found and stack.environ[name].strip() and _REDIRECTION.search(name)) and not (
+        name.startswith(_CACHES) or name in _OTHERS
+    )
+
+
+def _leads_elsewhere(name: str, stack: Stack) -> Finding:
+    return Finding(
+        subject=f"environ.{name}",
+        message=f"{name} is set: what reads it takes the files of that place, not those that it came with",
+        evidence=(Evidence(f"environ.{name}", stack.environ[name]),),
+        fixes=(Fix(f"environ.{name}", "unset", f"try without {name}", {f"environ.{name}": None}),),
+        source="rasterio/rasterio#2103, openforis/pysepal#1016",
+        severity="note",
+        breaks=False,
+        rank=6,
+    )
 
 
 def _judge(row: Any, value: str, stack: Stack) -> Told | None:

@@ -487,6 +487,30 @@ def wheel_platform_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     yield from _linux_only(stack, matrix)
     yield from _before_this_python(stack, matrix)
     yield from _old_pip(stack)
+    yield from _rare_arch(stack)
+
+
+def _rare_arch(stack: Stack) -> Outcome:
+    """Point a thin report to an architecture of Linux that fewer projects have wheels for."""
+    host = stack.manifest.host
+    if (
+        not stack.partial
+        or len(stack.packages) > FEW
+        or host.platform not in (None, "linux", "wsl2", "tegra")
+    ):
+        return
+    if not host.arch or not re.match(r"aarch64|arm|ppc64|s390x|riscv|loongarch|i[3-6]86", host.arch):
+        return
+    yield Finding(
+        subject="host.arch",
+        message=f"fewer projects have wheels for {host.arch} than for x86_64: pip finds no distribution of the others, or "
+        "builds them from source",
+        evidence=(Evidence("host.arch", host.arch),),
+        source="PEP 599, the architectures of manylinux2014; basler/pypylon#334, sclorg/s2i-python-container#361",
+        severity="note",
+        breaks=False,
+        rank=7,
+    )
 
 
 def _foreign_conda(stack: Stack) -> Outcome:

@@ -371,3 +371,17 @@ def test_a_paste_that_states_a_small_memory_lock_does_so_for_a_reason() -> None:
     assert found("memory-lock-small", stack.format(64), "import")
     assert not found("memory-lock-small", stack.format(64))
     assert not found("memory-lock-small", stack.format(-1), "import")
+
+
+def test_a_thin_report_is_pointed_to_a_variable_that_leads_elsewhere():
+    text = environ('QT_PLUGIN_PATH = "/opt/other/plugins"', "[package.pip]\nacme = {}")
+    finding = only("environment-suspect", text, "import")
+    assert (finding.subject, finding.severity, finding.breaks) == ("environ.QT_PLUGIN_PATH", "note", False)
+    assert found("environment-suspect", text) == []
+    for harmless in (
+        'QT_PLUGIN_PATH = ""',
+        'HF_HOME = "/data/hf"',
+        'ACME_LEVEL = "3"',
+        'XDG_DATA_HOME = "/x"',
+    ):
+        assert found("environment-suspect", environ(harmless), "import") == [], harmless

@@ -274,3 +274,18 @@ def test_a_windows_without_the_visual_cpp_runtime():
     finding = only("system-library-missing", text.format("kiwisolver"))
     assert (finding.subject, finding.severity) == ("library.msvcp140", "warning")
     assert found("system-library-missing", text.format("six")) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ('arch = "aarch64"', True),
+        ('arch = "armv7l"\nplatform = "linux"', True),
+        ('arch = "x86_64"', False),
+        ('arch = "arm64"\nplatform = "darwin"', False),
+    ],
+)
+def test_an_architecture_with_fewer_wheels(host, told):
+    findings = found("wheel-platform-mismatch", f"[host]\n{host}\n", "import")
+    assert [(each.subject, each.severity) for each in findings] == ([("host.arch", "note")] if told else [])
+    assert found("wheel-platform-mismatch", f"[host]\n{host}\n") == []
