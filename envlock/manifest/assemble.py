@@ -106,7 +106,9 @@ def _requires(
         kept = set()
         for line in requires_dist[name]:
             if _ONLY_FOR_EXTRA in line and " or " not in line:
-                continue  # an optional requirement, as most lines are
+                # An optional requirement, as most lines are: no extra is asked for here, so a conjunction
+                # that names one is false whatever else it says.
+                continue
             if line not in spelled:
                 spelled[line] = _spell(line, holds)
             text = spelled[line]
@@ -123,10 +125,6 @@ def _marker_evaluator(environment: Mapping[str, str]) -> Callable[[str], bool]:
     whole = {**environment, "extra": ""}
 
     def holds(marker: str) -> bool:
-        # A package's optional requirements are most of its lines: no extra is asked for here, so a
-        # conjunction that names one is false whatever else it says.
-        if _ONLY_FOR_EXTRA in marker and " or " not in marker:
-            return False
         if marker not in known:
             plain = evaluate_plain(marker, whole)
             if plain is not None:

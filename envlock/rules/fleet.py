@@ -160,7 +160,9 @@ def _cuda(stack: Stack, name: str) -> Value | None:
 
 
 def _gpu_model(stack: Stack) -> Value | None:
-    names = sorted({f"{gpu.name or 'GPU'}{' in MIG mode' if gpu.mig else ''}" for gpu in stack.gpus})
+    if not all(gpu.name for gpu in stack.gpus):
+        return None
+    names = sorted({f"{gpu.name}{' in MIG mode' if gpu.mig else ''}" for gpu in stack.gpus})
     return _known(stack, "gpu", ", ".join(names))
 
 

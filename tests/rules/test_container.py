@@ -229,6 +229,11 @@ def test_what_a_container_was_given(stack: str, source: str, severity: str | Non
     assert [finding.severity for finding in findings][:1] == ([severity] if severity else [])
 
 
+def test_where_no_device_is_given_missing_capabilities_are_not_told_too() -> None:
+    (finding,) = found("container-without-gpu", '[container]\nvisible_devices = "void"\n', source="import")
+    assert finding.subject == "container.visible_devices"
+
+
 def test_why_no_gpu_was_seen_is_evidence() -> None:
     stack = (
         '[container]\nvisible_devices = "none"\n[capture.unobserved]\ngpu = "no NVML"\ndriver = "no module"\n'
