@@ -294,7 +294,7 @@ def _weigh(change: Change, dependants: dict[str, int], blamed: dict[str, int]) -
         reasons.append("a variable that changes what is loaded or used" if loud else "a variable")
     else:
         weight = _QUIET.get(change.address, _LAYER_WEIGHT.get(section, 40)) + size / 3
-        reasons.append(f"layer {section}")
+        reasons.append("beside the environment in use" if section == "conda" else f"layer {section}")
     if change.size:
         reasons.append(f"{change.size} change")
     elif change.kind in ("added", "removed", "origin", "digest"):

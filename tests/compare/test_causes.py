@@ -77,6 +77,23 @@ def test_harmless_differences_are_never_proven():
     assert [cause.address for cause in difference.causes] == ["package.pip.torch", "package.pip.tqdm"]
 
 
+def test_what_lies_beside_the_environment_in_use_is_never_proven_and_suspected_last():
+    beside = '\n[conda."/opt/conda"]\nnumpy = {{ version = "{}" }}\npytorch = {{ version = "2.{}.0" }}\n'
+    bad, good = (
+        loads(STACK.format(**{**GOOD, **changed}) + beside.format(number, number))
+        for number, changed in ((1, {"driver": "470.256.02", "tqdm": "4.67.1"}), (2, {}))
+    )
+    first, *rest = envlock.diff(bad, good).causes
+    assert (first.address, first.proven) == ("driver.version", True)
+    assert first.addresses == ("driver.version",)
+    assert [cause.address for cause in rest] == [
+        "package.pip.tqdm",
+        "conda./opt/conda.numpy",
+        "conda./opt/conda.pytorch",
+    ]
+    assert "beside the environment in use" in rest[-1].why
+
+
 def test_the_order_is_the_same_every_time():
     one, two = stack(driver="470.256.02", tqdm="4.67.1"), stack(torch="2.7.0+cu126", cuda="12.6")
     assert envlock.diff(one, two) == envlock.diff(one, two)
