@@ -16,6 +16,8 @@ _SMALL = 1024 * 1024
 """Bytes of a .pth file, pyvenv.cfg or shim at most: they are a few lines."""
 _FOLDER_LIMIT = 4096
 """Folders that one environment may put on its path at most."""
+_OPT_LIMIT = 256
+"""Folders of /opt that are looked into at most."""
 _PREFIX_LIMIT = 16
 """Conda prefixes beside the environment that are told of at most."""
 _MAPPED = r"""['"]([\w.]+)['"]\s*:\s*['"](/[^'"\n]+)['"]"""
@@ -119,7 +121,7 @@ def prefixes_beside(root: Root, target: Optional[Target]) -> List[str]:
     for folder in root.environ.get("PATH", "").split(":"):
         above, _, name = folder.rstrip("/").rpartition("/")
         places += [above] if name in ("bin", "condabin") else []
-    places += ["/opt/" + name for name in _names(root, "/opt")]
+    places += ["/opt/" + name for name in _names(root, "/opt")[:_OPT_LIMIT]]
     found = {root.realpath(place.rstrip("/")) for place in places if place.startswith("/")}
     if target is not None and target.kind == "conda":
         found.discard(root.realpath(target.prefix))
