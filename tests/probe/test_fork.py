@@ -14,8 +14,11 @@ from envlock.roots.live import LiveRoot
 
 
 @pytest.fixture(autouse=True)
-def two_processors(monkeypatch):
+def a_program_of_its_own(monkeypatch):
+    """Of one thread and on two processors, whatever runs the tests."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    if threading.active_count() > 1:
+        monkeypatch.setattr(threading, "active_count", lambda: 1)
 
 
 def test_the_work_is_done_by_a_child_and_a_long_answer_arrives_whole():
@@ -45,7 +48,9 @@ def test_what_a_child_did_not_answer_is_done_here(end, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_no_child_beside_other_threads():
+def test_no_child_beside_other_threads(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     stop = threading.Event()
     other = threading.Thread(target=stop.wait)
     other.start()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envlock.probe.frameworks import (
-    _fitting,
     find_frameworks,
+    fitting,
     parse_assignments,
     parse_dictionary,
     read_frameworks,
@@ -444,4 +444,4 @@ def test_without_a_python_there_is_a_reason():
     st.lists(st.sampled_from(["a", "b", "1", ".", "*", "?", "[0-9]", "[!a]"]), max_size=5).map("".join),
 )
 def test_a_pattern_fits_the_names_that_fnmatch_lets_it_fit(names, pattern):
-    assert _fitting(names, pattern) == [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    assert fitting(names, pattern) == [name for name in names if fnmatch.fnmatchcase(name, pattern)]

@@ -69,7 +69,7 @@ def test_how_a_child_fails_is_the_reason():
 def test_a_hanging_child_costs_no_more_than_its_time(text):
     start = time.monotonic()
     assert "did not answer within 0.3 s" in reason(text + " # marker-of-this-test", timeout=0.3)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20
 
 
 def test_what_a_hanging_child_started_ends_with_it(tmp_path):
@@ -88,16 +88,16 @@ def test_a_child_that_cannot_be_killed_does_not_hang_us(monkeypatch):
     monkeypatch.setattr(os, "killpg", lambda *_: None)
     start = time.monotonic()
     with pytest.warns(ResourceWarning):
-        assert "did not answer" in reason("sleep 3", timeout=0.2)
+        assert "did not answer" in reason("sleep 60", timeout=0.2)
         gc.collect()
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 20
 
 
 def test_output_is_bounded_while_it_is_printed():
     tracemalloc.start()
     start = time.monotonic()
     assert reason("exec cat /dev/zero", limit=1 << 20, timeout=20) == "sh printed more than 1048576 bytes"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
     assert len(shell("head -c 1048576 /dev/zero", limit=1 << 20)) == 1 << 20
