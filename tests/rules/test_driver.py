@@ -334,3 +334,25 @@ def test_module_and_libraries_of_two_branches() -> None:
     text = '[driver]\nversion = "{}"\nkernel_module = "{}"\n'
     assert found("driver-kernel-user-mismatch", text.format("375", "367"))
     assert not found("driver-kernel-user-mismatch", text.format("375", "375.39"))
+
+
+@pytest.mark.parametrize(
+    ("driver", "known"),
+    [
+        ("525.60.13", False),
+        ("525.60.12", True),
+        ("525.60", False),
+        ("525", False),
+        ("524", True),
+        ("525.59", True),
+    ],
+)
+def test_a_driver_of_which_a_report_names_the_branch_is_not_below_its_floor(driver: str, known: bool) -> None:
+    text = f'[driver]\nversion = "{driver}"\n[framework.torch]\nversion = "2.4.0"\ncuda = "12.4"\n'
+    assert bool(found("driver-too-old-for-cuda", text, "import")) is known
+
+
+@pytest.mark.parametrize(("count", "known"), [(8, True), (7, False)])
+def test_a_board_of_eight_needs_its_fabric_manager(count: int, known: bool) -> None:
+    text = '[driver]\nversion = "570.133.20"\nfabric_manager = ""\n[[gpu]]\nname = "NVIDIA H100 80GB HBM3"\n'
+    assert bool(found("fabric-manager-mismatch", f"{text}count = {count}\n")) is known
