@@ -640,6 +640,8 @@ def cuda_majors_mixed(stack: Stack, matrix: Matrix) -> Outcome:
         stray = min((number for number in held if number not in owned), default=min(held))
         keep = next(number for number in held if number != stray)
         strays = [each[stray][0] for each in mixed.values() if stray in each]
+        # Their files are gone with those of the strays, which lay over them.
+        again = [each[keep][0] for each in mixed.values() if stray in each and keep in each]
         both_used = all(number in owned for number in held)
         facts = [fact for build in owned.values() for fact in build.facts]
         yield Finding(
@@ -653,7 +655,7 @@ def cuda_majors_mixed(stack: Stack, matrix: Matrix) -> Outcome:
                 Fix(
                     address=f"package.pip.{held[stray][0]}",
                     to="removed",
-                    message=f"pip uninstall {' '.join(strays)}, then reinstall {held[keep][0]}",
+                    message=f"pip uninstall {' '.join(strays)}, then reinstall {' '.join(again)}",
                     trial={f"package.pip.{name}": None for name in strays},
                 ),
             ),

@@ -684,7 +684,7 @@ def libcuda_stub_loaded(stack: Stack, matrix: Matrix) -> Outcome:
         else f"LD_LIBRARY_PATH leads to the toolkit's stub {path}: a program that asks for libcuda.so loads it",
         evidence=(
             *([Evidence("driver.libcuda", path)] if seen else []),
-            *([Evidence("environ.LD_LIBRARY_PATH", stub_entry)] if stub_entry else []),
+            *([Evidence("environ.LD_LIBRARY_PATH", ":".join(entries))] if stub_entry else []),
         ),
         fixes=(
             Fix(

@@ -288,7 +288,7 @@ def test_a_gpu_stated_by_its_architecture(matrix, text):
 def test_a_gpu_stated_by_name(matrix):
     assert stated_gpu("H100", matrix)["compute_capability"] == "9.0"
     assert stated_gpu("NVIDIA GeForce RTX 5090", matrix)["compute_capability"] == "12.0"
-    with pytest.raises(UnknownGpuError, match="RTX 9999"):
+    with pytest.raises(UnknownGpuError, match="the matrix has no GPU 'RTX 9999': state its compute"):
         stated_gpu("RTX 9999", matrix)
     with pytest.raises(UnknownGpuError, match=r"did you mean NVIDIA H100 or Quadro T1000 or Quadro P1000[?]"):
         stated_gpu("H1000", matrix)

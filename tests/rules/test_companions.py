@@ -101,6 +101,11 @@ def test_tensorboard_follows_tensorflow_from_2_1_to_2_20(release, known):
     assert bool(said) is known
 
 
+def test_the_triton_after_one_that_belongs_is_looked_at_too():
+    text = pip(torch="2.6.0", triton="3.2.0", triton_windows="3.1.0.post17")
+    assert only("framework-companion-mismatch", text).subject == "package.pip.triton-windows"
+
+
 def test_the_plugin_after_one_that_belongs_is_looked_at_too():
     text = pip(jaxlib="0.5.0", jax_cuda12_pjrt="0.5", jax_cuda12_plugin="0.4.38")
     assert only("framework-companion-mismatch", text).subject == "package.pip.jax-cuda12-plugin"

@@ -210,6 +210,12 @@ def test_a_build_that_bundles_cudnn_does_not_load_the_wheel() -> None:
     assert not found("cudnn-mismatch", '[host]\nplatform = "windows"\n' + stack)
 
 
+def test_torch_does_not_load_the_systems_cudnn() -> None:
+    system = '[package.system]\nlibcudnn9-cuda-12 = "9.0.0.312-1"\n'
+    assert not found("cudnn-mismatch", '[framework.torch]\nversion = "2.5.1"\ncudnn = "9.1.0"\n' + system)
+    assert found("cudnn-mismatch", '[framework.tensorflow]\nversion = "2.18.0"\ncudnn = "9.3"\n' + system)
+
+
 ALONE = '[[library]]\nname = "cudnn"\nversion = "8.0.3"\n'
 
 

@@ -73,10 +73,22 @@ def test_a_wheel_for_another_cuda_major_than_torchs():
         ("210", "2.10"),
         ("210", "2.1.0"),
         ("2.4", "2.4"),
+        ("131", "1.3.1"),
     ],
 )
 def test_versions_without_dots_are_read_in_every_way_that_makes_sense(digits, read):
     assert read in readings(digits)
+
+
+def test_no_torch_has_a_minor_beyond_30():
+    assert readings("131") == ("1.3.1",)
+    assert readings("130") == ("1.3.0", "1.30")
+
+
+def test_each_extension_is_judged_whatever_was_said_of_another():
+    text = '[framework.apex]\nbuilt_for = { torch = "2.4.0" }\n' + pip(torch="2.5.1", xformers="0.0.27")
+    said = {finding.subject for finding in found("extension-abi-mismatch", text)}
+    assert said == {"framework.apex", "package.pip.xformers"}
 
 
 def test_the_cuda_of_an_extension_that_links_against_torch() -> None:

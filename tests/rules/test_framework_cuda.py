@@ -100,6 +100,19 @@ def test_the_only_cudart_of_a_pasted_report_is_the_one_that_is_found():
     assert found("framework-cuda-mismatch", library.format("12.4") + packages) == []
 
 
+@pytest.mark.parametrize(
+    ("user", "package"),
+    [("paddle", 'paddlepaddle-gpu = { version = "2.4.2.post117" }'), ("mxnet", 'mxnet-cu102 = { version = "1.9.1" }'),
+     ("cupy", 'cupy-cuda11x = { version = "12.3.0" }'), ("jax", 'jax-cuda11-plugin = { version = "0.4.20" }'),
+     ("tensorflow", 'tensorflow = { version = "2.11.0" }')],
+)  # fmt: skip
+def test_only_the_cudart_that_a_framework_loads_counts(user, package):
+    library = '[[library]]\nname = "cudart"\nversion = "12.4.127"\nused_by = ["{}"]\n'
+    text = f"[package.pip]\n{package}\n"
+    assert only("framework-cuda-mismatch", library.format(user) + text).subject == "library.cudart"
+    assert found("framework-cuda-mismatch", library.format("other") + text) == []
+
+
 def test_bitsandbytes_has_a_binary_a_cuda():
     finding = only("framework-cuda-mismatch", pip(torch="2.9.0+cu130", bitsandbytes="0.45.5"))
     assert "CUDA 13.0" in finding.message
@@ -119,6 +132,8 @@ def test_old_onnxruntime_and_the_cuda_whose_names_it_asks_for(version: str, cuda
 def test_onnxruntime_of_which_only_the_cuda_is_known() -> None:
     stack = '[framework.onnxruntime]\ncuda = "12"\n[[toolkit]]\nversion = "{}"\nactive = true\n'
     assert found("framework-cuda-mismatch", stack.format("13.1"))
+    # Within CUDA 11 it asks for no name that another minor lacks.
+    assert not found("framework-cuda-mismatch", stack.replace('"12"', '"11.0"').format("11.2"))
     assert not found("framework-cuda-mismatch", stack.format("12.4"))
 
 
