@@ -21,7 +21,10 @@ CASES = sorted(path.parent for path in (TOP / "more_cases").glob("found-*/case.t
 MISSED = {
     "found-gpu-064": "in a pasted report an empty string means that the variable was looked for and is not set",
     "found-gpu-131": "two chips were sold as GT 740M, and the build holds code for one of them",
-    "found-gpu-153": "the report of a hang from NCCL 2.30.4 on is open, and others run it",
+    "found-gpu-204": "the version of the toolkit in /usr is not stated",
+    "found-gpu-224": "a nightly whose own cuDNN libraries carry no version: nothing is known of single nightlies",
+    "found-gpu-231": "nobody but its reporter has confirmed what breaks in that release of the container toolkit",
+    "found-gpu-233": "which releases of nvitop know the process list of which driver is not listed",
     "found-pkg-004": "neither version is stated, and most releases of the pair fit",
     "found-pkg-045": "dds-cli's own code uses no module that Python 3.13 lacks, and what it brings along is not stated",
     "found-pkg-100": "no release of the pair that works is known",
@@ -33,7 +36,6 @@ MISSED = {
     "found-pkg-272": "which Python this is was not stated, and only some take the backport for their own module",
     "found-pkg-273": "what that pip cannot read is in the metadata of one package",
     "found-pkg-281": "which tornado came with the kernel was not stated",
-    "found-pkg-284": "the package that clashes with torch was not stated",
     "found-pkg-285": "what clashes with torch came with another package",
 }
 """Cases whose cause is not named first: silence where the facts do not carry it is right."""

@@ -179,12 +179,12 @@ def _own_causes(difference: Difference, own: Sequence[Finding]) -> tuple[Cause, 
 
 
 def _only_the_reference(apart: Sequence[tuple[Alike, Difference]]) -> tuple[Finding, ...]:
-    """Return what is wrong with the reference group and with no other."""
+    """Return what is wrong with the reference group and with no other, but for defects of rare uses: they work."""
     if not apart:
         return ()
     elsewhere = {each.identity for _, difference in apart for each in _findings(difference)}
     mine = [each.finding for each in apart[0][1].findings if each.side == "mine"]
-    return tuple(finding for finding in mine if finding.identity not in elsewhere)
+    return tuple(finding for finding in mine if finding.identity not in elsewhere and not finding.quiet)
 
 
 def _unobserved(bucket: Alike) -> tuple[Unseen, ...]:

@@ -405,7 +405,7 @@ def unseen_by(unobserved: Iterable[Unseen]) -> list[tuple[str, list[str]]]:
 
 def explained(group: Group) -> tuple[tuple[Cause | None, Finding], ...]:
     """Return a group's own findings, each with the proven cause of it, if there is one."""
-    causes: dict[tuple[str, str], Cause] = {}
+    causes: dict[tuple[str, str, str], Cause] = {}
     for cause in group.causes:
         finding = finding_of(cause, group.findings)
         if finding is not None:

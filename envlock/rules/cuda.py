@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from envlock.manifest.requirements import parse_requirement
 from envlock.manifest.versions import dotted, major, matches, series
-from envlock.rules.driver import driver_cuda
+from envlock.rules.driver import driver_cuda, known_bad_applies
 from envlock.rules.engine import FRAMEWORK, rule
 from envlock.rules.gpu import (
     active_nvcc,
@@ -317,8 +317,20 @@ def expected(stack: Stack, library: str, framework: str, matrix: Matrix) -> tupl
         return None
     if framework == "torch" and build:
         listed = _listed_for_torch(stack, library, matrix)
-        return (listed[0].version, *build.facts[0]) if listed else None
+        return (
+            (listed[0].version, *build.facts[0])
+            if listed
+            else _major_for_torch(build, library, stack, matrix)
+        )
     return None
+
+
+def _major_for_torch(build: Build, library: str, stack: Stack, matrix: Matrix) -> tuple[str, str, Any] | None:
+    """Return the major that all builds of a PyTorch release come with, where its CUDA and so the build is not known."""
+    if build.cuda is not None or not build.version or not build.facts or not is_official(build, stack):
+        return None
+    majors = {major(row.get(library)) for row in torch_builds(build, matrix)}
+    return (str(majors.pop()), *build.facts[0]) if len(majors) == 1 and None not in majors else None
 
 
 def install(stack: Stack, library: str, have: Held, version: str, *, exact: bool = False) -> tuple[Fix, ...]:
@@ -519,6 +531,41 @@ def cuda_library_shadowed(stack: Stack, matrix: Matrix) -> Outcome:
                 rank=0 if library == "nvjitlink" else 1,
             )
     yield from _older_nvjitlink(stack)
+    yield from _halves_of_cublas(stack)
+
+
+def _halves_of_cublas(stack: Stack) -> Iterator[Finding]:
+    """Find cuBLAS and cuBLASLt from different places in one framework, though only one of them was recorded of each.
+
+    They are two files of one library: an older half lacks symbols of the newer ("undefined symbol: cublasLt...").
+    """
+    copies = (*stack.libraries("cublas"), *stack.libraries("cublaslt"))
+    light = {
+        copy
+        for copy in copies
+        if copy.name == "cublaslt" or _stem(copy.soname or "").lower() == "libcublaslt"
+    }
+    for framework in dict.fromkeys(name for copy in copies for name in copy.used_by):
+        found = [copy for copy in copies if framework in copy.used_by]
+        recorded = any(copy in light and framework not in copy.used_by for copy in copies)
+        halves = [copy for copy in found if copy not in light], [copy for copy in found if copy in light]
+        if recorded or [len(half) for half in halves] != [1, 1]:
+            continue
+        whole, half = halves[0][0], halves[1][0]
+        same = bool(whole.version) and whole.version == half.version
+        if same or comes_with(whole, framework) == comes_with(half, framework):
+            continue
+        yield Finding(
+            subject=f"library.{half.name}",
+            message=f"{framework} loads cuBLAS {where(whole)} with the cuBLASLt {where(half)}: they are two halves of "
+            "one library",
+            evidence=(
+                *library_evidence(stack, half.name, half),
+                *_built_with(framework, stack),
+            ),
+            source="ld.so(8), search order of shared objects; pytorch/pytorch#174320",
+            severity="warning",
+        )
 
 
 def _older_nvjitlink(stack: Stack) -> Iterator[Finding]:
@@ -890,11 +937,14 @@ def host_compiler_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     Source: CUDA Installation Guide, host compiler support policy; host_config.h of each toolkit.
     """
     nvcc, host = active_nvcc(stack), _host_compiler(stack)
-    if nvcc is None or host is None or any(stack.environ.get(name) for name in ("NVCC_CCBIN", "CUDAHOSTCXX")):
+    if host is None or any(stack.environ.get(name) for name in ("NVCC_CCBIN", "CUDAHOSTCXX")):
         return
     if "allow-unsupported-compiler" in stack.environ.get("NVCC_PREPEND_FLAGS", "") + stack.environ.get(
         "NVCC_APPEND_FLAGS", ""
     ):
+        return
+    if nvcc is None:
+        yield from _older_toolkits_refuse(*host, stack, matrix)
         return
     name, version, address, said = host
     cuda = dotted(series(nvcc.version))
@@ -932,6 +982,33 @@ def host_compiler_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     )
 
 
+def _older_toolkits_refuse(
+    name: str, version: str, address: str, said: str, stack: Stack, matrix: Matrix
+) -> Outcome:
+    """Say which toolkits a compiler is too new for, where a pasted report is about compiling and states none.
+
+    It is about that if it names a toolkit without a version, or the compiler and no program that would use it.
+    """
+    toolkits = stack.manifest.toolkit
+    about = (
+        any(not each.version for each in toolkits) if toolkits else not (stack.frameworks or stack.packages)
+    )
+    first = _first_toolkit(name, version, matrix)
+    if not stack.partial or not about or first is None:
+        return
+    cuda, source = first
+    yield Finding(
+        subject=address,
+        message=f"{name} {version} is newer than any CUDA toolkit before {cuda} accepts; which toolkit compiles here "
+        "is not stated",
+        evidence=(Evidence(address, said),),
+        source=source,
+        severity="note",
+        quiet=True,
+        rank=4,
+    )
+
+
 def _host_compiler(stack: Stack) -> tuple[str, str, str, str] | None:
     """Return name, version, address and value of the compiler that nvcc would call."""
     compiler = stack.manifest.compiler
@@ -963,4 +1040,167 @@ def _toolkit_for(name: str, version: str, address: str, stack: Stack, matrix: Ma
     cuda = min(fitting, key=series)
     return (
         Fix(address, f">={cuda}", f"build with CUDA toolkit {cuda} or newer", toolkit_trial(stack, cuda)),
+    )
+
+
+def _first_toolkit(name: str, version: str, matrix: Matrix) -> tuple[str, str] | None:
+    """Return the first CUDA release that accepts so new a compiler, with its source; None where all do, or none."""
+    rows = sorted(
+        (
+            row
+            for row in matrix.rows("host_compiler", "host-compiler")
+            if row["compiler"] == name and "max" in row
+        ),
+        key=lambda row: series(row["cuda"]),
+    )
+    refusing = [row for row in rows if _outside(version, row, name)[0] == "new"]
+    accepting = [row for row in rows if _outside(version, row, name)[0] != "new"]
+    if not refusing or not accepting:
+        return None
+    return accepting[0]["cuda"], accepting[0]["source"]
+
+
+# ---- known defects -------------------------------------------------------------------------------------------
+
+
+@rule("cuda-known-bad", layer="cuda", severity="warning")
+def cuda_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
+    """A library or the assembler of this CUDA has a confirmed defect for this use.
+
+    Shows itself as the row says: wrong products, CUBLAS_STATUS_EXECUTION_FAILED, memory that grows, or code that
+    XLA's assembler (ptxas) compiled wrongly.
+
+    Fix: the release that the row names as fixed; for PyTorch, whose wheels bring cuBLAS, a build of a later CUDA.
+
+    Source: the release note or issue of each row (`envlock matrix cuda`).
+    """
+    for row in matrix.rows("cuda", "known-bad"):
+        have = next(
+            (
+                each
+                for each in _parts(row["part"], stack)
+                if each.column in row and matches(each.version, row[each.column])
+            ),
+            None,
+        )
+        users = row.get("frameworks", ())
+        used_here = not users or any(name in stack.frameworks or stack.package(name) for name in users)
+        if have is None or not used_here or not known_bad_applies(row, stack, matrix):
+            continue
+        quiet = bool(row.get("quiet"))
+        if quiet and have.inferred and not stack.partial:
+            # A broad defect is worth no word where nobody reports a failure.
+            continue
+        label = {"cublas": "cuBLAS", "ptxas": "ptxas"}[row["part"]]
+        name = f"{label} of CUDA {have.version}" if have.inferred else f"{label} {have.version}"
+        yield Finding(
+            subject=have.address,
+            message=f"{name} has a known defect: {row['problem']} ({row['use']})"
+            + (f"; fixed in {row['fixed_in']}" if "fixed_in" in row else ""),
+            evidence=(
+                Evidence(have.address, have.fact),
+                *(
+                    [Evidence("gpu", [device.label for device in devices(stack, matrix)])]
+                    if "compute_capabilities" in row
+                    else []
+                ),
+            ),
+            severity="note" if quiet else row["severity"],
+            quiet=quiet,
+            rank=0 if not quiet else 8 if have.inferred else 6,
+            source=row["source"],
+            defect=row["problem"],
+        )
+
+
+class _Part(NamedTuple):
+    """A part of CUDA as it is there: its own version, or the CUDA release that it must be of."""
+
+    version: str
+    column: Literal["versions", "cuda"]
+    address: str
+    fact: str
+
+    @property
+    def inferred(self) -> bool:
+        """Tell whether only the CUDA release is known."""
+        return self.column == "cuda"
+
+
+def _parts(part: str, stack: Stack) -> Iterator[_Part]:
+    """Yield a part by its own version, else by the CUDA of the framework or toolkit that brings it."""
+    own = list(_own_parts(part, stack))
+    yield from own
+    if own:
+        return
+    if part == "ptxas":
+        if nvcc := active_nvcc(stack):
+            yield _Part(dotted(series(nvcc.version)), "cuda", nvcc.address, nvcc.version)
+        return
+    for build in known_builds(stack):
+        if build.cuda and "." in build.cuda and build.facts:
+            yield _Part(build.cuda, "cuda", *build.facts[0])
+
+
+def _own_parts(part: str, stack: Stack) -> Iterator[_Part]:
+    if part == "ptxas":
+        found = next(
+            (name for name in stack.manifest.package.pip if re.fullmatch(r"nvidia-cuda-nvcc(-cu\d+)?", name)),
+            "",
+        )
+        package = stack.pip(found) if found else None
+        if package and package.version:
+            yield _Part(package.version, "versions", f"package.pip.{found}", package.version)
+        return
+    for copy in stack.libraries(part):
+        if copy.version and copy.used_by:
+            yield _Part(copy.version, "versions", f"library.{part}", copy.version)
+    for (name, _), (package_name, version) in wheels(stack).items():
+        if name == part and version:
+            yield _Part(version, "versions", f"package.pip.{package_name}", version)
+    conda = stack.conda(f"lib{part}")
+    if conda and conda.version:
+        yield _Part(conda.version, "versions", f"package.conda.lib{part}", conda.version)
+
+
+# ---- a toolkit that is not there -----------------------------------------------------------------------------
+
+
+_WITHOUT_NVCC = re.compile(
+    r"(?:^|/)nvidia/cuda:\S*-(?:runtime|base)(?:-|$)|(?:^|/)pytorch/pytorch:\S*-runtime$"
+)
+"""Images that bring CUDA's libraries and no compiler, by their tags."""
+
+
+@rule("toolkit-missing", layer="cuda", severity="note")
+def toolkit_missing(stack: Stack, matrix: Matrix) -> Outcome:
+    """No CUDA toolkit was found by a report of something that is to be compiled.
+
+    Shows itself as "CUDA_HOME environment variable is not set. Please set it to your CUDA install root", "CUDA_HOME
+    does not exist, unable to compile CUDA op(s)" or "nvcc: not found". NVIDIA's wheels, conda's cudatoolkit and the
+    runtime flavours of images bring libraries and no compiler; to run, a framework needs none.
+
+    Fix: a toolkit of the framework's CUDA, with CUDA_HOME naming it where it lies elsewhere than /usr/local/cuda;
+    conda's cuda-nvcc; the devel flavour of an image.
+
+    Source: PyTorch, torch/utils/cpp_extension.py, _find_cuda_home; NVIDIA's CUDA images, flavours.
+    """
+    if not stack.partial or stack.manifest.toolkit or active_nvcc(stack):
+        return
+    why, image = stack.unobserved("toolkit"), stack.manifest.container.image or ""
+    if why is not None:
+        text, fact = f"no CUDA toolkit was seen ({why})", Evidence("capture.unobserved.toolkit", why)
+    elif _WITHOUT_NVCC.search(image):
+        text, fact = f"the image {image} has no CUDA compiler", Evidence("container.image", image)
+    else:
+        return
+    home = stack.environ.get("CUDA_HOME")
+    yield Finding(
+        subject="toolkit",
+        message=f"{text}: CUDA extensions cannot be compiled without one",
+        evidence=(fact, *([Evidence("environ.CUDA_HOME", home)] if home is not None else [])),
+        source="PyTorch, torch/utils/cpp_extension.py, _find_cuda_home",
+        quiet=True,
+        # What the report itself says comes before defects of rare uses.
+        rank=4,
     )

@@ -41,7 +41,7 @@ _COMPATIBLE = (
 
 
 def _users(stack: Stack) -> list[str]:
-    """Return what loads cuDNN, as far as copies and frameworks say."""
+    """Return what loads cuDNN, as far as copies, frameworks and packages say."""
     names = [name for copy in stack.libraries("cudnn") for name in copy.used_by]
     return list(dict.fromkeys([*names, *stack.frameworks, *(["torch"] if stack.package("torch") else [])]))
 
@@ -54,8 +54,8 @@ def _built(stack: Stack, matrix: Matrix) -> dict[str, str]:
 def misfit(have: str, want: str, framework: str) -> str:
     """Say how a loaded cuDNN fails one that was built against: "major", "older", "other"; "" where it serves.
 
-    From cuDNN 7 on a newer minor serves. TensorFlow built with 7.0, and all before cuDNN 7, ask for the same
-    minor.
+    From cuDNN 7 on a newer minor serves. TensorFlow built with 7.0, PyTorch before 1.0 (built with 7.1 at most) and
+    all before cuDNN 7 ask for the same minor.
     """
     one, two = release(have), release(want)
     if not one or not two or one[0] != two[0]:
@@ -64,7 +64,7 @@ def misfit(have: str, want: str, framework: str) -> str:
         return ""
     if one[1] < two[1]:
         return "older"
-    strict = two[0] < 7 or (framework == "tensorflow" and two[:2] == (7, 0))
+    strict = two[0] < 7 or two[:2] <= {"tensorflow": (7, 0), "torch": (7, 1)}.get(framework, (0,))
     return "other" if strict else ""
 
 
@@ -189,26 +189,29 @@ def _mismatch(stack: Stack, name: str, have: Held, wanted: tuple[str, str, Any],
 
 
 def _jax_needs(stack: Stack, matrix: Matrix) -> Outcome:
-    """Hold the cuDNN wheel against what this JAX release asks for; PyTorch's pin often pulls it down."""
+    """Hold the cuDNN of wheels or of conda against what this JAX release asks for; PyTorch's pin often pulls it down."""
     jax = stack.version_of("jaxlib") or stack.version_of("jax")
     wheel = wheels(stack).get(("cudnn", 12))
     build = stack.build("jax")
-    if jax is None or wheel is None or not wheel[1] or build is None or build.cuda == "":
+    conda = next((name for name in ("cudnn", "libcudnn") if stack.conda(name)), None)
+    if jax is None or build is None or build.cuda == "" or expected(stack, "cudnn", "jax", matrix):
         return
-    if expected(stack, "cudnn", "jax", matrix) or not any(
-        name.startswith("jax-cuda12") for name in stack.packages
-    ):
+    if wheel and wheel[1] and any(name.startswith("jax-cuda12") for name in stack.packages):
+        address, version = f"package.pip.{wheel[0]}", wheel[1]
+    elif conda and jax.manager == "conda":
+        address, version = f"package.conda.{conda}", stack.manifest.package.conda[conda].version or ""
+    else:
         return
     rows = [
         row for row in matrix.rows("jax", "release") if series(row["version"], 3) <= series(jax.version, 3)
     ]
     row = max(rows, key=lambda each: series(each["version"], 3), default=None)
     specifier = row.get("cuda12_cudnn", "") if row else ""
-    if row and specifier and matches(wheel[1], specifier) is False:
+    if row and specifier and version and matches(version, specifier) is False:
         yield Finding(
-            subject=f"package.pip.{wheel[0]}",
-            message=f"jax {jax.version} needs cuDNN {specifier}, and {wheel[1]} is installed",
-            evidence=(Evidence(f"package.pip.{wheel[0]}", wheel[1]), Evidence(jax.address, jax.version)),
+            subject=address,
+            message=f"jax {jax.version} needs cuDNN {specifier}, and {version} is installed",
+            evidence=(Evidence(address, version), Evidence(jax.address, jax.version)),
             source=row["source"],
         )
 
@@ -408,7 +411,7 @@ def known_bad(stack: Stack, matrix: Matrix, library: str, label: str) -> Outcome
             when = f" ({row['when']})" if "when" in row else ""
             yield Finding(
                 subject=have.address,
-                message=f"{label} {have.version} has a known defect: {row['problem']}{when}"
+                message=f"{_which(label, have.version)} a known defect: {row['problem']}{when}"
                 + (f"; fixed in {row['fixed_in']}" if "fixed_in" in row else "")
                 + (f"; until then {row['workaround']}" if "workaround" in row else ""),
                 evidence=(
@@ -418,13 +421,24 @@ def known_bad(stack: Stack, matrix: Matrix, library: str, label: str) -> Outcome
                 fixes=_sound(stack, have, row, library, matrix),
                 severity="note" if row.get("quiet") else row["severity"],
                 quiet=bool(row.get("quiet")),
-                rank=5 if row.get("quiet") else 0,
+                # What a report states of the library is nearer than what its torch must have brought.
+                rank=0 if not row.get("quiet") else 7 if have.build else 5,
                 source=row["source"],
+                defect=row["problem"],
             )
 
 
+def _which(label: str, version: str) -> str:
+    """Say what has a defect: a version, or some of a major of which no more is known."""
+    return (
+        f"{label} {version} has"
+        if "." in version
+        else f"{label} {version} (its minor is not stated) may have"
+    )
+
+
 def _sound(stack: Stack, have: Held, row: Any, library: str, matrix: Matrix) -> tuple[Fix, ...]:
-    """Offer the first release from the row's fixed one on that has no other listed defect for this stack."""
+    """Offer the first release from the row's fixed one on that has no other defect but of rare uses for this stack."""
     fixed: str | None = row.get("fixed_in")
     for _ in range(16):
         if fixed is None:
@@ -433,7 +447,9 @@ def _sound(stack: Stack, have: Held, row: Any, library: str, matrix: Matrix) -> 
             (
                 each
                 for each in matrix.rows(library, "known-bad")
-                if matches(fixed, each["versions"]) and known_bad_applies(each, stack, matrix)
+                if matches(fixed, each["versions"])
+                and not each.get("quiet")
+                and known_bad_applies(each, stack, matrix)
             ),
             None,
         )

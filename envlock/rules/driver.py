@@ -50,19 +50,29 @@ def cuda_needs(stack: Stack, matrix: Matrix) -> list[Need]:
     for library in stack.libraries("cudart"):
         if library.version and (library.used_by or len(stack.libraries("cudart")) == 1):
             needs.append(Need(library.version, "library.cudart", "the CUDA runtime"))
-    return needs or _likely_need(stack, matrix) or _need_of_image(stack)
+    return needs or _likely_need(stack, matrix) or _need_of_image(stack, matrix)
 
 
 _CUDA_IMAGE = re.compile(r"(?:^|/)nvidia/cuda(?:gl)?:(\d+\.\d+)|:[^:]*?cuda-?(\d+\.\d+)")
+_NGC_IMAGE = re.compile(r"(?:^|/)nvcr\.io/nvidia/(?:\w+/)?[\w-]+:(\d{2}\.\d{2})(?=-|$)")
 
 
-def _need_of_image(stack: Stack) -> list[Need]:
-    """Return the CUDA that an image's tag spells out ("nvidia/cuda:12.4.1-base", "pytorch:2.1.0-cuda11.8-cudnn8")."""
+def _need_of_image(stack: Stack, matrix: Matrix) -> list[Need]:
+    """Return the CUDA of an image by its tag ("nvidia/cuda:12.4.1-base", "pytorch:2.1.0-cuda11.8", "pytorch:24.05-py3").
+
+    Of NVIDIA's images of a month that is the least that they can hold. They bring a forward-compatibility libcuda,
+    which serves data-centre GPUs.
+    """
     image = stack.manifest.container.image or ""
-    found = _CUDA_IMAGE.search(image)
-    if not found:
+    if found := _CUDA_IMAGE.search(image):
+        return [Need(found[1] or found[2], "container.image", f"image {image}", likely=True)]
+    found = _NGC_IMAGE.search(image)
+    rows = [row for row in matrix.rows("container", "ngc") if found and row["release"] <= found[1]]
+    served = any(device.line == "data centre" for device in devices(stack, matrix))
+    if not rows or served:
         return []
-    return [Need(found[1] or found[2], "container.image", f"image {image}", likely=True)]
+    newest = max(rows, key=lambda row: row["release"])
+    return [Need(newest["cuda"], "container.image", f"image {image}", likely=True)]
 
 
 def _likely_need(stack: Stack, matrix: Matrix) -> list[Need]:
@@ -458,20 +468,29 @@ def driver_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
 
     Source: the release note or issue of each row (`envlock matrix driver`).
     """
-    if not stack.driver.version or stack.driver_platform != "linux":
+    if stack.driver_platform != "linux":
         return
+    version, address, cuda = stack.driver.version, stack.driver_address, stack.driver.cuda
+    # A pasted report may state the CUDA of nvidia-smi alone, which names the branch.
+    label, fact = (
+        (version, Evidence(address, version))
+        if version
+        else (f"for CUDA {cuda}", Evidence("driver.cuda", cuda))
+    )
     for row in matrix.rows("driver", "known-bad"):
-        if matches(stack.driver.version, row["versions"]) and known_bad_applies(row, stack, matrix):
+        affected = (version, row["versions"]) if version else (cuda, row.get("cuda", ""))
+        if affected[0] and affected[1] and matches(*affected) and known_bad_applies(row, stack, matrix):
             fixed = row.get("fixed_in")
             yield Finding(
-                subject=stack.driver_address,
-                message=f"driver {stack.driver.version} has a known defect: {row['problem']}",
-                evidence=(Evidence(stack.driver_address, stack.driver.version),),
+                subject=fact.address,
+                message=f"driver {label} has a known defect: {row['problem']}",
+                evidence=(fact,),
                 fixes=(_driver_fix(fixed, f"install driver {fixed} or newer"),) if fixed else (),
                 severity="note" if row.get("quiet") else row["severity"],
                 quiet=bool(row.get("quiet")),
                 rank=5 if row.get("quiet") else 0,
                 source=row["source"],
+                defect=row["problem"],
             )
 
 
@@ -488,6 +507,8 @@ def known_bad_applies(row: Any, stack: Stack, matrix: Matrix) -> bool:
     if row.get("rdma") and not stack.manifest.host.rdma:
         return False
     if "min_gpus" in row and sum(gpu.count or 1 for gpu in stack.gpus) < int(row["min_gpus"]):
+        return False
+    if "package" in row and stack.package(row["package"]) is None:
         return False
     if "torch" in row:
         torch = stack.version_of("torch")

@@ -217,7 +217,7 @@ def _with_working_fixes(manifest: Manifest, matrix: Matrix, findings: list[Findi
 
 
 def _works(
-    manifest: Manifest, matrix: Matrix, finding: Finding, fix: Fix, before: set[tuple[str, str]]
+    manifest: Manifest, matrix: Matrix, finding: Finding, fix: Fix, before: set[tuple[str, str, str]]
 ) -> bool:
     try:
         fixed = replace(manifest, fix.trial)
@@ -233,6 +233,7 @@ def still_finds(stack: Stack, matrix: Matrix, finding: Finding) -> bool:
     """Tell whether a finding's own rule still finds it in a changed stack."""
     found = find_rule(finding.rule)
     return isinstance(found, Rule) and any(
-        isinstance(outcome, Finding) and outcome.subject == finding.subject
+        isinstance(outcome, Finding)
+        and (outcome.subject, outcome.defect) == (finding.subject, finding.defect)
         for outcome in found.check(stack, matrix)
     )

@@ -48,6 +48,8 @@ class Told(NamedTuple):
     evidence: tuple[tuple[str, Any], ...] = ()
     severity: Severity | None = None
     """Other than the row's, where more or less is known."""
+    quiet: bool = False
+    """True where a pasted report gives no more than the variable, which people state because it mattered."""
 
 
 Judge = Callable[[str, "Stack"], "Told | None"]
@@ -129,9 +131,9 @@ def _finding(row: Any, name: str, told: Told, stack: Stack) -> Finding:
         fixes=(Fix(f"environ.{name}", "unset", row["fix"], trial),),
         source=row["source"],
         severity=severity,
-        quiet=bool(row.get("quiet")) and severity == "note",
+        quiet=told.quiet or (bool(row.get("quiet")) and severity == "note"),
         # A row that looks at the value says more than one that asks only whether it is set.
-        rank=(5 if row.get("quiet") else 2) - (row["when"] == "is set"),
+        rank=6 if told.quiet else (5 if row.get("quiet") else 2) - (row["when"] == "is set"),
     )
 
 
@@ -200,7 +202,23 @@ def _cuda_home(value: str, stack: Stack) -> Told | None:
         return Told("empty, or with blanks around it", severity="warning")
     if stack.absent("toolkit", stack.manifest.toolkit):
         return Told("no toolkit was found there", (("toolkit", None),), "warning")
+    toolkits = [each.path for each in stack.manifest.toolkit]
+    if (
+        stack.partial
+        and all(toolkits)
+        and toolkits
+        and not _names_one(value, [each or "" for each in toolkits])
+    ):
+        return Told("a report names other toolkits only", (("toolkit", toolkits),), "note", quiet=True)
     return None
+
+
+def _names_one(home: str, toolkits: list[str]) -> bool:
+    """Tell whether a CUDA_HOME is one of the toolkits' folders, or the link that stands for whichever is active."""
+    plain = home.rstrip("/\\")
+    return plain in ("/usr/local/cuda", "/usr", "/opt/cuda") or any(
+        plain == each.rstrip("/\\") for each in toolkits
+    )
 
 
 def interfaces_named(value: str, interfaces: Iterable[str]) -> list[str] | None:
@@ -240,6 +258,8 @@ def interface_in_use(environ: Mapping[str, str], interfaces: Iterable[str] | Non
 def _socket_interface(value: str, stack: Stack) -> Told | None:
     """The host has none of the interfaces that NCCL is told to use."""
     interfaces = stack.manifest.host.interfaces
+    if interfaces is None and stack.partial and value.strip("=^ "):
+        return Told("the interfaces of this host are not stated", severity="note", quiet=True)
     if interfaces is None or interfaces_named(value, interfaces) != []:
         return None
     return Told(f"this host has {', '.join(interfaces) or 'none'}", (("host.interfaces", list(interfaces)),))
@@ -343,6 +363,15 @@ def _data_dir(value: str, stack: Stack) -> Told | None:
     return Told(f"the toolkits are in {', '.join(toolkits)}", (("toolkit", toolkits),), "note")
 
 
+def _adapter(value: str, stack: Stack) -> Told | None:
+    """RDMA adapters are no facts of a manifest: a pasted report that names one is worth a look."""
+    return (
+        Told("the adapters of this host are not stated", severity="note", quiet=True)
+        if stack.partial and value.strip("=^ ")
+        else None
+    )
+
+
 def _never(value: str, stack: Stack) -> Told | None:
     """What no manifest can tell: left to the error text."""
     return None
@@ -360,6 +389,7 @@ _JUDGES: dict[tuple[str, str], Judge] = {
     ("CUDA_HOME", ""): _cuda_home,
     ("NCCL_SOCKET_IFNAME", "matches no interface of this host"): _socket_interface,
     ("GLOO_SOCKET_IFNAME", "matches no interface of this host"): _gloo_interface,
+    ("NCCL_IB_HCA", "names no adapter of this host"): _adapter,
     ("PYTHONPATH", "holds packages that are installed in the environment too"): _python_path,
     ("PYTHONPATH", "names site-packages of another Python version"): _other_python,
     ("PYTHONHOME", ""): _python_home,

@@ -64,7 +64,28 @@ def extension_abi_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
             and held
             and not any(held.address == s or s.startswith(f"framework.{name}") for s in seen)
         ):
-            yield from _pinned_torch(name, held, stack, matrix)
+            pinned = list(_pinned_torch(name, held, stack, matrix))
+            yield from pinned or _no_wheel_for(name, held, stack)
+
+
+def _no_wheel_for(name: str, held: Installed, stack: Stack) -> Iterator[Finding]:
+    """Say that no wheel is made for a torch that is no release: NVIDIA's own build, a nightly."""
+    torch = stack.version_of("torch")
+    if not stack.partial or held.manager != "pip" or torch is None or not torch.version:
+        return
+    if is_release(torch.version):
+        return
+    label = f"{held.name} {held.version}" if held.version else held.name
+    yield Finding(
+        subject=held.address,
+        message=f"the wheels of {label} are built against releases of torch, and torch {torch.version} is none: only "
+        "a build from source fits it",
+        evidence=(Evidence(held.address, held.version), Evidence(torch.address, torch.version)),
+        source="PyTorch, C++ ABI: none is promised between builds; Dao-AILab/flash-attention#784",
+        severity="note",
+        quiet=True,
+        rank=6,
+    )
 
 
 def _misfits(name: str, held: Installed | None, stack: Stack) -> Iterator[Finding]:

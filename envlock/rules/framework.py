@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from envlock.manifest.versions import dotted, matches, release, series, version
+from envlock.rules.driver import known_bad_applies
 from envlock.rules.engine import FRAMEWORK, rule
+from envlock.rules.gpus import devices
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
 
 if TYPE_CHECKING:
@@ -176,6 +178,10 @@ def framework_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
             certain = True
         if "platform" in row and stack.manifest.host.platform != row["platform"]:
             continue
+        if "compute_capabilities" in row:
+            if not known_bad_applies(row, stack, matrix):
+                continue
+            evidence.append(Evidence("gpu", [device.label for device in devices(stack, matrix)]))
         fixed = row.get("fixed_in")
         when = f" ({row['condition']})" if row.get("condition") else ""
         yield Finding(
@@ -190,4 +196,5 @@ def framework_known_bad(stack: Stack, matrix: Matrix) -> Outcome:
             severity="warning" if certain else "note",
             quiet=not certain,
             rank=0 if certain else 5,
+            defect=row["problem"],
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from envlock.manifest.versions import dotted, major, matches, release, series, version
 from envlock.rules.engine import rule
-from envlock.rules.framework import Outcome, facts_of, row_of, tensorflow, version_trial
+from envlock.rules.framework import TORCH_COMPANIONS, Outcome, facts_of, row_of, tensorflow, version_trial
 from envlock.rules.model import Evidence, Finding, Fix, Unknown
 
 if TYPE_CHECKING:
@@ -72,6 +72,36 @@ def framework_cuda_mismatch(stack: Stack, matrix: Matrix) -> Outcome:
     for check in (_tensorflow_cuda, _onnxruntime_cuda, _jax_cuda, _cupy_cuda, _mxnet_cuda, _paddle_cuda):
         yield from check(stack, matrix)
     yield from _bitsandbytes_cuda(stack, matrix)
+    yield from _stated_cuda(stack, matrix)
+
+
+def _stated_cuda(stack: Stack, matrix: Matrix) -> Outcome:
+    """Hold any framework whose CUDA a pasted report states to the only CUDA that the report shows.
+
+    PyTorch brings its own, and what is compiled against PyTorch loads that.
+    """
+    listed = {row["package"] for row in matrix.rows("extensions", "extension")} - {"ctranslate2"}
+    told = {"torch", "bitsandbytes", *TORCH_COMPANIONS, *listed}
+    for name, framework in stack.frameworks.items():
+        held = tensorflow(stack) if name == "tensorflow" else None
+        found = found_cuda(stack, name) if framework.cuda and stack.partial and name not in told else None
+        known = held or (name in _CUDA_CHECKED and stack.version_of(name))
+        if found is None or known or not framework.cuda or loads(framework.cuda, found.version):
+            continue
+        label = f"{name} {framework.version}" if framework.version else name
+        yield _cuda_finding(
+            label,
+            framework.cuda,
+            (Evidence(f"framework.{name}.cuda", framework.cuda),),
+            found,
+            "sonames of the CUDA toolkit: major.minor up to 10.2, then the major",
+            _cuda_fix(found, framework.cuda, stack),
+            "error" if found.address == "library.cudart" else "warning",
+        )
+
+
+_CUDA_CHECKED = ("onnxruntime", "jax", "cupy", "mxnet", "paddle")
+"""Frameworks whose CUDA the other checks of this rule know from their version or package."""
 
 
 def loads(built: str, have: str) -> bool:
@@ -342,6 +372,8 @@ def _bitsandbytes_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         return
     builds = row["cuda_builds"] if row else tuple({each for other in rows for each in other["cuda_builds"]})
     label = f"bitsandbytes {held.version}" if held and held.version else "bitsandbytes"
+    if row is None and wanted is None and "." in cuda:
+        yield from _later_bitsandbytes(cuda, (fact.address, what), rows, stack)
     if not builds or "." not in cuda or dotted(series(cuda)) in builds:
         return
     first, last = min(map(series, builds)), max(map(series, builds))
@@ -358,6 +390,25 @@ def _bitsandbytes_cuda(stack: Stack, matrix: Matrix) -> Outcome:
         evidence=(fact, *(facts_of("bitsandbytes", held, stack) if held else ())),
         fixes=_newer_bitsandbytes(held, cuda, rows, stack),
         source=(row or rows[-1])["source"],
+    )
+
+
+def _later_bitsandbytes(cuda: str, asked: tuple[str, str], rows: list[Any], stack: Stack) -> Outcome:
+    """Say which releases lack a binary for a CUDA, where a pasted report does not state the release."""
+    without = [row["version"] for row in rows if dotted(series(cuda)) not in row["cuda_builds"]]
+    having = [row["version"] for row in rows if dotted(series(cuda)) in row["cuda_builds"]]
+    if not stack.partial or not without or not having or asked[0].startswith("framework."):
+        return
+    address, what = asked
+    yield Finding(
+        subject=address,
+        message=f"bitsandbytes has a binary for CUDA {dotted(series(cuda))}, which {what}, from {having[0]} to "
+        f"{having[-1]} only; its release is not stated",
+        evidence=(Evidence(address, cuda),),
+        source=rows[-1]["source"],
+        severity="note",
+        quiet=True,
+        rank=6,
     )
 
 

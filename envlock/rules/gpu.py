@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from envlock.manifest.versions import dotted, release, series, version
+from envlock.manifest.versions import dotted, matches, release, series, version
 from envlock.matrix.lookup import nvcc_row
 from envlock.rules.advise import rebuild_fixes
 from envlock.rules.engine import rule
@@ -205,9 +205,15 @@ def gpu_arch_not_in_build(stack: Stack, matrix: Matrix) -> Outcome:
     gpus = [device for device in devices(stack, matrix) if device.capability]
     if not gpus:
         return
+    without_code = set()
     for build in known_builds(stack):
-        yield from _uncovered(build, gpus, stack, matrix)
+        for outcome in _uncovered(build, gpus, stack, matrix):
+            without_code.add(build.name)
+            yield outcome
     yield from _too_old_for_extension(gpus, stack, matrix)
+    for row in matrix.rows("extensions", "capability"):
+        if "torch" not in without_code:
+            yield from _too_old_for_releases(row, gpus, stack)
     yield from _arch_list(gpus, stack)
 
 
@@ -403,6 +409,35 @@ def _too_old_for_extension(gpus: Sequence[Device], stack: Stack, matrix: Matrix)
     yield from _source_bitsandbytes(gpus, stack)
 
 
+def _too_old_for_releases(row: Any, gpus: Sequence[Device], stack: Stack) -> Outcome:
+    """Find a GPU that is older than a whole range of releases asks for; torch.compile is Triton's only user here."""
+    name = row["package"]
+    held, framework = stack.version_of(name), stack.framework(name)
+    torch = stack.version_of("torch")
+    if held is None and name == "triton" and stack.partial and torch and matches(torch.version, ">=2"):
+        held, framework = torch, None
+    small = [gpu for gpu in gpus if (capability_of(gpu) or (99, 0)) < series(row["capability"])]
+    if held is None or (framework and framework.archs) or len(small) < len(gpus):
+        return
+    if held.name == name and held.version and matches(held.version, row["versions"]) is False:
+        return
+    use = "torch.compile of " if held.name != name else ""
+    quiet = bool(row.get("quiet"))
+    yield Finding(
+        subject=held.address,
+        message=f"{use}{held.name}{' ' + held.version if held.version else ''} does not support {small[0].label}: "
+        f"{name} needs compute capability {row['capability']} or newer",
+        evidence=(
+            Evidence(held.address, held.version),
+            Evidence("gpu", [device.label for device in small]),
+        ),
+        severity="note" if quiet else "warning",
+        quiet=quiet,
+        source=row["source"],
+        rank=5 if quiet else 1,
+    )
+
+
 def _any_release(name: str, stack: Stack, matrix: Matrix) -> Any:
     """Return the row of a listed release with the lowest need, for a package of which a report states no version."""
     rows = [row for row in matrix.rows("extensions", "extension") if row["package"] == name]
@@ -500,11 +535,11 @@ def gpu_arch_ptx_only(stack: Stack, matrix: Matrix) -> Outcome:
     """
     for build in known_builds(stack):
         held = codes(build, stack, matrix)
-        if len(held) != 1:
+        if not held:
             continue
         for device in devices(stack, matrix):
             capability = capability_of(device)
-            if capability and held[0].how(capability) == "ptx":
+            if capability and all(code.how(capability) == "ptx" for code in held):
                 yield Finding(
                     subject=held[0].address,
                     message=f"{build.label} holds only PTX for {device.label}: the driver compiles it at first start",
@@ -521,14 +556,16 @@ def gpu_arch_ptx_only(stack: Stack, matrix: Matrix) -> Outcome:
 def toolkit_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
     """This nvcc cannot build for this GPU: it is too old to know it, or has dropped it.
 
-    Shows itself as "nvcc fatal: Unsupported gpu architecture 'compute_89'" when an extension is compiled.
-    A toolkit that is older than the GPU but knows its major can still build code that runs on it, when told
+    Shows itself as "nvcc fatal: Unsupported gpu architecture 'compute_89'" when an extension is compiled, or as
+    "ptxas fatal: Value 'sm_121a' is not defined for option 'gpu-name'" from Triton, which brings an assembler of its
+    own. A toolkit that is older than the GPU but knows its major can still build code that runs on it, when told
     so (TORCH_CUDA_ARCH_LIST).
 
-    Fix: a toolkit that lists the architecture (`nvcc --list-gpu-arch`).
+    Fix: a toolkit that lists the architecture (`nvcc --list-gpu-arch`); a newer Triton, or TRITON_PTXAS_PATH.
 
-    Source: nvcc documentation, --gpu-architecture; release notes of each toolkit.
+    Source: nvcc documentation, --gpu-architecture; release notes of each toolkit; the ptxas in Triton's wheels.
     """
+    yield from _tritons_assembler(stack, matrix)
     toolkit = active_nvcc(stack)
     row = nvcc_row(matrix, dotted(series(toolkit.version))) if toolkit else None
     if toolkit is None or row is None:
@@ -550,6 +587,41 @@ def toolkit_gpu_unsupported(stack: Stack, matrix: Matrix) -> Outcome:
             severity="note" if near else "warning",
             source=row["source"],
             rank=2,
+        )
+        return
+
+
+def _tritons_assembler(stack: Stack, matrix: Matrix) -> Outcome:
+    """Find a GPU that the ptxas inside Triton does not know; Triton asks it for the GPU's very architecture."""
+    held = next((found for name in ("triton", "pytorch-triton") if (found := stack.version_of(name))), None)
+    if held is None or not held.version or stack.environ.get("TRITON_PTXAS_PATH"):
+        return
+    row = next((row for row in matrix.rows("cuda", "ptxas") if matches(held.version, row["versions"])), None)
+    if row is None:
+        return
+    for device in devices(stack, matrix):
+        capability = capability_of(device)
+        cuda = row.get("blackwell", row["cuda"]) if capability and capability >= (10, 0) else row["cuda"]
+        nvcc = nvcc_row(matrix, cuda)
+        if capability is None or nvcc is None:
+            continue
+        known = {(arch.major, arch.minor) for arch in archs(nvcc["archs"])}
+        if capability in known or capability < max(known):
+            continue
+        yield Finding(
+            subject=held.address,
+            message=f"{held.name} {held.version} brings the ptxas of CUDA {cuda}, which does not know {device.label}",
+            evidence=(Evidence(held.address, held.version), Evidence("gpu", [device.label])),
+            fixes=(
+                Fix(
+                    address="environ.TRITON_PTXAS_PATH",
+                    to="the ptxas of a newer toolkit",
+                    message="let TRITON_PTXAS_PATH name the ptxas of a newer toolkit",
+                    trial={"environ.TRITON_PTXAS_PATH": "/usr/local/cuda/bin/ptxas"},
+                ),
+            ),
+            source=row["source"],
+            rank=1,
         )
         return
 

@@ -55,11 +55,13 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """True for a defect of a rare use: told where a difference or an error text points to it, else counted."""
     rank: int = 0
     """Within one severity, lower is told earlier: a mere consequence takes a higher one."""
+    defect: str = ""
+    """Which of its subject's defects this is, where a rule knows several of one."""
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Return what tells findings apart within a stack and across two: rule and subject."""
-        return (self.rule, self.subject)
+    def identity(self) -> tuple[str, str, str]:
+        """Return what tells findings apart within a stack and across two: rule, subject and defect."""
+        return (self.rule, self.subject, self.defect)
 
 
 class Unknown(msgspec.Struct, frozen=True, omit_defaults=True):

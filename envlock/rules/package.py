@@ -681,6 +681,8 @@ def _python_breakage(row: Any, stack: Stack) -> Iterator[Finding]:
     given_back = row.get("unless", ())
     if any(stack.version_of(name) for name in given_back):
         return
+    if _one_release(row, victim):
+        return
     possible = victim.holds is None or bool(given_back and stack.partial)
     severity = row.get("severity", "error")
     label = f"{victim.name} {victim.version}" if victim.version else f"{victim.name}{row['affected']}"
@@ -692,14 +694,15 @@ def _python_breakage(row: Any, stack: Stack) -> Iterator[Finding]:
         fixes=_row_fixes(row, (victim,), stack),
         source=row["source"],
         severity=_LOWER[severity] if possible else severity,
-        rank=int(possible),
+        # A release that is not known is most likely one that was made for this Python.
+        rank=7 if victim.holds is None else int(possible),
     )
 
 
 def _platform_breakage(row: Any, stack: Stack) -> Iterator[Finding]:
     victim = _side(row["package"], row["affected"], row.get("ecosystem"), stack)
     # What holds of tensorflow on a platform need not hold of tensorflow-cpu.
-    if victim is None or victim.holds is False or victim.name != row["package"]:
+    if victim is None or victim.holds is False or victim.name != row["package"] or _one_release(row, victim):
         return
     manifest = stack.manifest
     facts: dict[str, tuple[str, str | None]] = {
@@ -731,6 +734,11 @@ def _platform_breakage(row: Any, stack: Stack) -> Iterator[Finding]:
         severity=_LOWER[severity] if possible else severity,
         rank=int(possible),
     )
+
+
+def _one_release(row: Any, victim: Side) -> bool:
+    """Tell whether a row is about single releases and the package's own is not known: most likely it is another."""
+    return victim.holds is None and row["affected"].startswith("==")
 
 
 def _condition(column: str, wanted: str, value: str) -> bool:
@@ -914,6 +922,24 @@ def module_overlap(stack: Stack, matrix: Matrix) -> Outcome:
             continue
         if not _allowed(row["module"], present, stack):
             yield _overlap(row["module"], present, row["keep"], row["source"], stack)
+    if "pytorch" in conda and "pytorch-nightly" in conda:
+        yield Finding(
+            subject="package.conda.pytorch-nightly",
+            message="conda's pytorch and pytorch-nightly both install the module torch and overwrite each other",
+            evidence=tuple(
+                Evidence(f"package.conda.{name}", conda[name].version)
+                for name in ("pytorch", "pytorch-nightly")
+            ),
+            fixes=(
+                Fix(
+                    address="package.conda.pytorch",
+                    to="removed",
+                    message="conda uninstall pytorch pytorch-nightly, then conda install the one to keep",
+                    trial={"package.conda.pytorch": None},
+                ),
+            ),
+            source="pytorch/pytorch issue 13893",
+        )
 
 
 def _allowed(module: str, present: list[str], stack: Stack) -> bool:

@@ -86,14 +86,16 @@ _LIBCUDA = re.compile(r"libcuda\.so\.(\d{3}(?:\.\d+)+)$")
 
 
 _USER_SPACE = re.compile(
-    r"(?:nvidia-(?:smi|utils-\d+)|libcuda1|libnvidia-(?:ml1|compute-\d+))(?:-server)?(?::\w+)?$"
+    r"(?:nvidia-(?:smi|driver|(?:utils|compute-utils|driver)-\d+|driver-(?:bin|libs|cuda|cuda-libs|NVML))"
+    r"|libcuda1|libnvidia-(?:ml1|(?!nscq)[a-z]+1?-\d+))(?:-server)?(?:-open)?(?::\w+)?$"
 )
+"""Packages of the driver's own libraries and programs on Debian, Ubuntu and Red Hat; NSCQ has releases of its own."""
 
 
 def _driver(driver: Driver, system: Mapping[str, str]) -> tuple[Driver, str]:
     """Return a driver with its version, and the fact that says it.
 
-    That is the file name of its libcuda, a package of its libraries as Debian and Ubuntu name them, else its module.
+    That is the file name of its libcuda, a package of its libraries as distributions name them, else its module.
     """
     if driver.version:
         return driver, "driver.version"

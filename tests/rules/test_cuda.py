@@ -325,3 +325,108 @@ def test_openmm_hands_the_driver_ptx_of_its_toolkit() -> None:
     stack = '[driver]\ncuda = "11.2"\n[package.conda]\ncudatoolkit = {{ version = "{}" }}\nopenmm = {{}}\n'
     assert only("cuda-ptx-too-new", stack.format("11.7.0")).severity == "warning"
     assert not found("cuda-ptx-too-new", stack.format("11.2.2"))
+
+
+# ---- a toolkit that is not there, or whose version is not stated ---------------------------------------------
+
+
+def test_a_report_that_found_no_toolkit_is_told_that_nothing_can_be_compiled() -> None:
+    stack = """
+[capture.unobserved]
+toolkit = "no nvcc on PATH"
+[framework.torch]
+"""
+    stack = stack.replace("[capture.unobserved]", '[capture]\nsource = "import"\n[capture.unobserved]')
+    finding = only("toolkit-missing", stack)
+    assert (finding.subject, finding.severity, finding.quiet) == ("toolkit", "note", True)
+    assert "no nvcc on PATH" in finding.message
+    assert not found("toolkit-missing", stack + '[[toolkit]]\nversion = "12.4"\n')
+    assert not found("toolkit-missing", "[framework.torch]\n", "import")  # nobody said that they looked
+    assert not found("toolkit-missing", stack.replace('source = "import"', 'source = "image"'))
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [("nvidia/cuda:12.4.1-cudnn-runtime-ubuntu22.04", True), ("docker.io/nvidia/cuda:12.4.1-base-ubuntu22.04", True),
+     ("pytorch/pytorch:2.4.0-cuda12.4-cudnn9-runtime", True), ("nvidia/cuda:12.4.1-devel-ubuntu22.04", False),
+     ("nvcr.io/nvidia/pytorch:24.05-py3", False)],
+)  # fmt: skip
+def test_the_runtime_flavour_of_an_image_brings_no_compiler(image: str, told: bool) -> None:
+    assert bool(found("toolkit-missing", f'[container]\nimage = "{image}"\n', "import")) is told
+
+
+def test_a_compiler_without_a_toolkit_is_told_which_toolkits_refuse_it() -> None:
+    finding = only("host-compiler-unsupported", '[compiler]\ngcc = "9.4.0"\n', "import")
+    assert (finding.subject, finding.severity, finding.quiet) == ("compiler.gcc", "note", True)
+    assert "before 11.0" in finding.message
+    unversioned = (
+        '[[toolkit]]\npath = "/usr/lib/cuda"\nactive = true\n[compiler]\ngcc = "9.4.0"\n[framework.torch]\n'
+    )
+    assert found("host-compiler-unsupported", unversioned, "import")
+
+
+@pytest.mark.parametrize(
+    "stack",
+    ['[compiler]\ngcc = "9.4.0"\n[framework.torch]\ncuda = "12.4"\n', '[compiler]\ngcc = "4.8.5"\n',
+     '[compiler]\ngcc = "99"\n', '[compiler]\ngcc = "9.4.0"\n[environ]\nNVCC_CCBIN = "g++-8"\n'],
+)  # fmt: skip
+def test_a_compiler_that_no_toolkit_refuses_or_that_nobody_asks_about_is_no_matter(stack: str) -> None:
+    assert not found("host-compiler-unsupported", stack, "import")
+    assert not found("host-compiler-unsupported", '[compiler]\ngcc = "9.4.0"\n')
+
+
+# ---- two halves of cuBLAS, and known defects ------------------------------------------------------------------
+
+HALVES = """
+[[library]]
+name = "cublas"
+soname = "libcublas.so.12"
+provider = "pip:nvidia-cublas-cu12"
+used_by = ["torch"]
+[[library]]
+name = "cublas"
+soname = "libcublasLt.so.12"
+path = "/usr/local/cuda/lib64/libcublasLt.so.12"
+provider = "file"
+used_by = ["torch"]
+"""
+
+
+def test_the_halves_of_cublas_come_from_one_place() -> None:
+    finding = only("cuda-library-shadowed", HALVES)
+    assert finding.subject == "library.cublas" and "two halves" in finding.message
+    assert not found("cuda-library-shadowed", HALVES.replace('"file"', '"pip:nvidia-cublas-cu12"'))
+    assert not found("cuda-library-shadowed", HALVES.replace('used_by = ["torch"]', "", 1))
+    same = HALVES.replace('name = "cublas"', 'name = "cublas"\nversion = "12.4.5.8"')
+    assert not found("cuda-library-shadowed", same)
+
+
+PASCAL = '[[gpu]]\nname = "GTX 1080 Ti"\ncompute_capability = "6.1"\n'
+
+
+def test_a_defect_of_cublas_is_told_by_its_version_and_by_the_cuda_that_brings_it() -> None:
+    own = PASCAL + '[[library]]\nname = "cublas"\nversion = "9.0.176"\nused_by = ["torch"]\n'
+    finding = only("cuda-known-bad", own)
+    assert (finding.subject, finding.severity, finding.quiet) == ("library.cublas", "note", True)
+    brought = PASCAL + '[framework.torch]\ncuda = "9.0"\n'
+    assert only("cuda-known-bad", brought, "import").subject == "framework.torch.cuda"
+    assert not found("cuda-known-bad", brought)  # a rare use, and nobody reports a failure
+    assert not found("cuda-known-bad", own.replace('"9.0.176"', '"9.2.148"'))
+    assert not found("cuda-known-bad", own.replace('"6.1"', '"7.0"').replace("GTX 1080 Ti", "Tesla V100"))
+
+
+def test_wrong_products_on_blackwell_are_a_warning() -> None:
+    blackwell = '[[gpu]]\nname = "NVIDIA B200"\n[package.pip]\nnvidia-cublas-cu12 = {{ version = "{}" }}\n'
+    assert only("cuda-known-bad", blackwell.format("12.9.1.4")).severity == "warning"
+    assert not found("cuda-known-bad", blackwell.format("12.6.4.1"))
+    assert not found("cuda-known-bad", blackwell.format("12.9.1.4").replace("B200", "H100"))
+
+
+def test_an_old_ptxas_matters_to_xla_alone() -> None:
+    toolkit = '[[toolkit]]\nversion = "10.2.89"\nactive = true\n'
+    finding = only("cuda-known-bad", toolkit + "[framework.jax]\n")
+    assert (finding.subject, finding.severity) == ("toolkit", "warning")
+    assert not found("cuda-known-bad", toolkit + "[framework.torch]\n")
+    assert not found("cuda-known-bad", toolkit.replace("10.2.89", "11.4.152") + "[framework.jax]\n")
+    wheel = '[package.pip]\nnvidia-cuda-nvcc-cu12 = { version = "12.8.93" }\n'
+    assert not found("cuda-known-bad", toolkit + "[framework.jax]\n" + wheel)  # jax takes the wheel's

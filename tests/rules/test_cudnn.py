@@ -237,3 +237,42 @@ def test_a_pytorch_that_does_not_say_its_cudnn_has_its_own() -> None:
     assert not found(
         "cudnn-mismatch", ALONE + '[framework.torch]\nversion = "2.5.1+cu124"\n', source="import"
     )
+
+
+def test_the_first_pytorches_ask_for_the_very_minor_of_cudnn() -> None:
+    stack = """
+[[library]]
+name = "cudnn"
+version = "7.6.0"
+used_by = ["torch"]
+[framework.torch]
+cudnn = "7.1.2"
+"""
+    assert only("cudnn-mismatch", stack).subject == "library.cudnn"
+    assert not found("cudnn-mismatch", stack.replace("7.1.2", "7.4.1"))  # from 1.0 on a newer minor serves
+
+
+def test_jax_of_conda_asks_for_its_cudnn_too() -> None:
+    stack = '[package.conda]\njax = {{ version = "0.4.31" }}\n{} = {{ version = "{}" }}\n'
+    assert only("cudnn-mismatch", stack.format("cudnn", "8.9.7")).subject == "package.conda.cudnn"
+    assert not found("cudnn-mismatch", stack.format("cudnn", "9.1.1"))
+
+
+def test_a_cudnn_of_which_only_the_major_is_stated_may_have_a_defect() -> None:
+    stack = '[[library]]\nname = "cudnn"\nversion = "{}"\nused_by = ["torch"]\n'
+    assert all("may have" in each.message for each in found("cudnn-known-bad", stack.format("8")))
+    assert all("may have" not in each.message for each in found("cudnn-known-bad", stack.format("8.0.5")))
+
+
+def test_a_defect_of_a_rare_use_does_not_move_the_fix_of_a_grave_one() -> None:
+    stack = '[[library]]\nname = "cudnn"\nversion = "9.13.0"\nused_by = ["torch"]\n'
+    grave, *rest = found("cudnn-known-bad", stack)
+    assert grave.severity == "warning" and [fix.to for fix in grave.fixes] == [">=9.13.1"]
+    assert rest and all(each.quiet for each in rest)
+    assert len({each.identity for each in (grave, *rest)}) == 1 + len(rest)
+
+
+@pytest.mark.parametrize(("cudnn", "told"), [("9.1.0.70", True), ("8.9.2.26", False), ("8.7.0.84", False)])
+def test_a_cudnn_of_another_major_fits_no_build_of_the_release(cudnn: str, told: bool) -> None:
+    stack = f'[package.pip]\ntorch = {{ version = "2.2.0" }}\nnvidia-cudnn-cu12 = {{ version = "{cudnn}" }}\n'
+    assert bool(found("cudnn-mismatch", stack, "import")) is told

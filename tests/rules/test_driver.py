@@ -356,3 +356,41 @@ def test_a_driver_of_which_a_report_names_the_branch_is_not_below_its_floor(driv
 def test_a_board_of_eight_needs_its_fabric_manager(count: int, known: bool) -> None:
     text = '[driver]\nversion = "570.133.20"\nfabric_manager = ""\n[[gpu]]\nname = "NVIDIA H100 80GB HBM3"\n'
     assert bool(found("fabric-manager-mismatch", f"{text}count = {count}\n")) is known
+
+
+def test_a_defect_of_a_driver_is_known_by_the_cuda_of_nvidia_smi_alone() -> None:
+    stack = '[driver]\ncuda = "12.4"\n[[gpu]]\ncount = 2\n[package.pip]\nxgboost = {}\n'
+    finding = only("driver-known-bad", stack, "import")
+    assert (finding.subject, finding.quiet) == ("driver.cuda", True)
+    assert not found("driver-known-bad", stack.replace("12.4", "12.6"), "import")
+    assert not found("driver-known-bad", stack.replace("xgboost", "lightgbm"), "import")
+    assert not found("driver-known-bad", stack.replace("count = 2", "count = 1"), "import")
+
+
+@pytest.mark.parametrize(
+    ("package", "told"),
+    [("libnvidia-common-460", True), ("nvidia-driver-460", True), ("libnvidia-compute-460:amd64", True),
+     ("nvidia-driver-cuda-libs", True), ("libnvidia-nscq-460", False), ("nvidia-dkms-460", False),
+     ("libnvidia-container1", False)],
+)  # fmt: skip
+def test_packages_of_the_drivers_libraries_tell_their_version(package: str, told: bool) -> None:
+    stack = (
+        f'[driver]\nkernel_module = "460.56"\n[package.system]\n"{package}" = "460.73.01-0ubuntu0.20.04.1"\n'
+    )
+    assert bool(found("driver-kernel-user-mismatch", stack)) is told
+
+
+@pytest.mark.parametrize(
+    ("image", "driver", "gpu", "told"),
+    [("nvcr.io/nvidia/pytorch:24.05-py3", "470.57.02", "RTX 3090", True),
+     ("nvcr.io/nvidia/tritonserver:23.09-py3", "510.47.03", "RTX 3090", True),
+     ("nvcr.io/nvidia/pytorch:24.05-py3", "535.104.05", "RTX 3090", False),
+     ("nvcr.io/nvidia/pytorch:24.05-py3", "470.57.02", "NVIDIA A100-SXM4-80GB", False),
+     ("nvcr.io/nvidia/pytorch:17.01", "384.81", "RTX 2080", False)],
+)  # fmt: skip
+def test_an_image_of_nvidia_holds_at_least_the_cuda_of_its_month(
+    image: str, driver: str, gpu: str, told: bool
+) -> None:
+    stack = f'[driver]\nversion = "{driver}"\n[[gpu]]\nname = "{gpu}"\n[container]\nimage = "{image}"\n'
+    said = found("driver-too-old-for-cuda", stack, "import")
+    assert [each.severity for each in said] == (["warning"] if told else [])

@@ -385,3 +385,25 @@ def test_a_thin_report_is_pointed_to_a_variable_that_leads_elsewhere():
         'XDG_DATA_HOME = "/x"',
     ):
         assert found("environment-suspect", environ(harmless), "import") == [], harmless
+
+
+def test_a_pasted_interface_is_worth_a_look_where_the_hosts_own_are_not_stated() -> None:
+    stack = '[environ]\nNCCL_SOCKET_IFNAME = "eth0"\n'
+    finding = only("environment-suspect", stack, "import")
+    assert (finding.severity, finding.quiet) == ("note", True)
+    assert not found("environment-suspect", stack)
+    assert not found("environment-suspect", '[host]\ninterfaces = ["eth0"]\n' + stack, "import")
+
+
+def test_a_pasted_cuda_home_names_one_of_the_toolkits_of_the_report() -> None:
+    stack = '[[toolkit]]\nversion = "12.1"\npath = "/usr/local/cuda-12.1"\n[environ]\nCUDA_HOME = "{}"\n'
+    finding = only("environment-suspect", stack.format("/usr/local/cuda-11.3"), "import")
+    assert (finding.subject, finding.severity, finding.quiet) == ("environ.CUDA_HOME", "note", True)
+    for home in ("/usr/local/cuda-12.1", "/usr/local/cuda-12.1/", "/usr/local/cuda"):
+        assert not found("environment-suspect", stack.format(home), "import")
+    assert not found("environment-suspect", stack.format("/usr/local/cuda-11.3"))
+
+
+def test_a_pasted_rdma_adapter_is_worth_a_look() -> None:
+    assert only("environment-suspect", '[environ]\nNCCL_IB_HCA = "mlx5_0"\n', "import").quiet
+    assert not found("environment-suspect", '[environ]\nNCCL_IB_HCA = "mlx5_0"\n')

@@ -99,3 +99,11 @@ def test_the_cuda_of_an_extension_that_links_against_torch() -> None:
     assert only("extension-abi-mismatch", stack.format("10.1", "torch-scatter", "10.2")).severity == "warning"
     assert not found("extension-abi-mismatch", stack.format("10.2", "torch-scatter", "10.2"))
     assert not found("extension-abi-mismatch", stack.format("11.8", "ctranslate2", "12"))
+
+
+def test_no_wheel_is_made_for_a_torch_that_is_no_release() -> None:
+    stack = '[package.pip]\nflash-attn = {{}}\ntorch = {{ version = "{}" }}\n'
+    finding = only("extension-abi-mismatch", stack.format("2.2.0a0+81ea7a4"), "import")
+    assert (finding.subject, finding.severity, finding.quiet) == ("package.pip.flash-attn", "note", True)
+    assert not found("extension-abi-mismatch", stack.format("2.2.0+cu121"), "import")
+    assert not found("extension-abi-mismatch", stack.format("2.2.0a0+81ea7a4"))  # it may be built from source

@@ -33,3 +33,12 @@ def test_a_known_defect_of_one_build_does_not_touch_the_other():
     assert finding.severity == "warning"
     assert finding.fixes[0].to == ">=1.8.1"
     assert found("framework-known-bad", bad.format("11.1")) == []
+
+
+def test_a_defect_of_a_build_on_one_kind_of_gpu() -> None:
+    stack = '[[gpu]]\nname = "GTX 1080 Ti"\n[framework.torch]\nversion = "1.8.1+cu111"\ncuda = "11.1"\n'
+    assert only("framework-known-bad", stack).severity == "warning"
+    assert not found("framework-known-bad", stack.replace("GTX 1080 Ti", "RTX 3090"))
+    assert not found(
+        "framework-known-bad", stack.replace("1.8.1+cu111", "1.7.1+cu110").replace('"11.1"', '"11.0"')
+    )

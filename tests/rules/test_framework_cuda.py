@@ -141,3 +141,20 @@ def test_a_paste_may_name_its_cuda_by_nvcc_alone() -> None:
     stack = '[compiler]\nnvcc = "10.2.89"\n[package.pip]\ntensorflow = { version = "2.1.0" }\n'
     assert only("framework-cuda-mismatch", stack, "import").subject == "compiler.nvcc"
     assert not found("framework-cuda-mismatch", stack.replace("10.2.89", "10.1.243"), "import")
+
+
+def test_any_framework_that_states_its_cuda_is_held_to_the_one_of_a_pasted_report() -> None:
+    stack = '[[toolkit]]\nversion = "11.7"\nactive = true\n[framework.ctranslate2]\ncuda = "12"\n'
+    assert only("framework-cuda-mismatch", stack, "import").subject == "toolkit"
+    assert not found("framework-cuda-mismatch", stack)  # a real root tells what is loaded
+    assert not found("framework-cuda-mismatch", stack.replace("11.7", "12.4"), "import")
+    assert not found("framework-cuda-mismatch", stack.replace("ctranslate2", "torch"), "import")
+    lone = '[[library]]\nname = "cudart"\nversion = "11.0"\n[framework.tensorflow]\ncuda = "10.0"\n'
+    assert only("framework-cuda-mismatch", lone, "import").subject == "library.cudart"
+
+
+def test_a_bitsandbytes_of_unknown_release_may_lack_the_binary() -> None:
+    stack = '[[library]]\nname = "cudart"\nversion = "12.3"\nused_by = ["bitsandbytes"]\n[package.pip]\nbitsandbytes = {}\n'
+    finding = only("framework-cuda-mismatch", stack, "import")
+    assert (finding.subject, finding.severity, finding.quiet) == ("library.cudart", "note", True)
+    assert not found("framework-cuda-mismatch", stack + '[framework.torch]\ncuda = "12.4"\n', "import")

@@ -252,3 +252,54 @@ def test_a_pytorch_before_the_matrix_on_a_gpu_that_no_build_knows() -> None:
     assert not found("gpu-arch-not-in-build", stack.format("3.5", 'version = "1.3.1"'), source="import")
     assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "0.2.0"'), source="import")
     assert not found("gpu-arch-not-in-build", stack.format("3.0", 'version = "1.3.1a0+own"'), source="import")
+
+
+# ---- the assembler that Triton brings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("triton", "gpu", "told"),
+    [("3.2.0", "NVIDIA GeForce RTX 5090", True), ("3.3.0", "NVIDIA GeForce RTX 5090", False),
+     ("3.5.0+git7416ffcb", "DGX Spark", True), ("3.6.0", "DGX Spark", False), ("3.5.0", "NVIDIA H100", False),
+     ("3.2.0", "Tesla K80", False)],
+)  # fmt: skip
+def test_tritons_ptxas_knows_the_gpu(triton: str, gpu: str, told: bool) -> None:
+    stack = f'[[gpu]]\nname = "{gpu}"\n[package.pip]\ntriton = {{ version = "{triton}" }}\n'
+    findings = found("toolkit-gpu-unsupported", stack)
+    assert [each.subject for each in findings] == (["package.pip.triton"] if told else [])
+    assert not found(
+        "toolkit-gpu-unsupported", stack + '[environ]\nTRITON_PTXAS_PATH = "/usr/local/cuda/bin/ptxas"\n'
+    )
+
+
+def test_ptx_alone_is_told_where_the_release_has_builds_of_several_cudas() -> None:
+    stack = '[[gpu]]\nname = "RTX 3090"\n[framework.torch]\nversion = "1.4.0"\n'
+    assert only("gpu-arch-ptx-only", stack).subject == "framework.torch.version"
+    assert not found("gpu-arch-ptx-only", stack.replace("RTX 3090", "Tesla V100"))
+
+
+# ---- ranges of releases that ask for a newer GPU --------------------------------------------------------------
+
+
+def test_vllm_asks_for_volta_or_newer() -> None:
+    stack = '[[gpu]]\nname = "Tesla P40"\n[package.pip]\nvllm = {}\n'
+    finding = only("gpu-arch-not-in-build", stack)
+    assert (finding.subject, finding.severity) == ("package.pip.vllm", "warning")
+    assert not found("gpu-arch-not-in-build", stack.replace("Tesla P40", "Tesla V100"))
+    mixed = '[[gpu]]\nname = "Tesla V100"\n' + stack
+    assert not found("gpu-arch-not-in-build", mixed)  # it can use the other one
+    assert not found("gpu-arch-not-in-build", stack + '[framework.vllm]\narchs = ["sm_61"]\n')
+
+
+def test_torch_compile_asks_for_volta_which_matters_to_those_who_use_it() -> None:
+    stack = '[[gpu]]\nname = "GTX 1080"\n[package.pip]\ntriton = { version = "2.1.0" }\n'
+    finding = only("gpu-arch-not-in-build", stack)
+    assert (finding.subject, finding.severity, finding.quiet) == ("package.pip.triton", "note", True)
+    alone = '[[gpu]]\nname = "GTX 1080"\n[framework.torch]\nversion = "2.0.0+cu118"\ncuda = "11.8"\n'
+    assert only("gpu-arch-not-in-build", alone, "import").subject == "framework.torch.version"
+    assert not found("gpu-arch-not-in-build", alone)
+    assert not found(
+        "gpu-arch-not-in-build",
+        alone.replace("2.0.0+cu118", "1.13.1+cu117").replace("11.8", "11.7"),
+        "import",
+    )

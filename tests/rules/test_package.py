@@ -520,3 +520,22 @@ def test_a_thin_report_is_pointed_to_the_user_site_that_it_states():
         + '[package.pip]\nnumpy = { version = "1.24.0", shadowed_by = "/home/me/.local/lib/python3.8" }\n'
     )
     assert only("package-shadowed", hidden, "import").subject == "package.pip.numpy"
+
+
+def test_conda_holds_one_pytorch() -> None:
+    stack = '[package.conda]\npytorch = { version = "0.4.1" }\npytorch-nightly = {}\n'
+    assert only("module-overlap", stack).subject == "package.conda.pytorch-nightly"
+    assert not found("module-overlap", stack.replace("pytorch-nightly", "torchvision"))
+
+
+def test_a_row_about_one_release_says_nothing_of_an_unknown_one() -> None:
+    windows = '[host]\nplatform = "windows"\n[package.pip]\ntorch = {}\n'
+    assert not found("known-breakage", windows, "import")
+    assert found("known-breakage", windows.replace("{}", '{ version = "2.4.0" }'), "import")
+
+
+def test_pynvml_asks_older_drivers_for_functions_that_they_lack() -> None:
+    stack = '[driver]\nversion = "525.85.12"\n[package.pip]\npynvml = { version = "11.5.0" }\n'
+    assert found("known-breakage", stack)
+    assert not found("known-breakage", stack.replace("525.85.12", "535.104.05"))
+    assert not found("known-breakage", stack.replace("11.5.0", "11.4.1"))
