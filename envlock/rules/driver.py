@@ -664,7 +664,7 @@ def _compat_reason(stack: Stack, matrix: Matrix, compat: str | None) -> tuple[st
     source = rows[-1]["source"]
     lines = {device.line for device in devices(stack, matrix) if device.line}
     if lines and not lines & set(rows[-1]["lines"]):
-        gpus = "/".join(sorted(lines))
+        gpus = "/".join(sorted(lines)).replace("geforce", "GeForce")
         return f"forward compatibility is for data-centre GPUs, which this {gpus} GPU is not", source, "error"
     row = next((row for row in rows if compat and series(row["cuda"]) == series(compat)), None)
     own = driver_cuda(stack, matrix)

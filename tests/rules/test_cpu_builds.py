@@ -81,6 +81,7 @@ def test_builds_without_cuda_of_other_frameworks_and_channels(packages, known):
     [
         (pip(onnxruntime="1.19.2") + '[framework.onnxruntime]\ncuda = "12.4"\n', False),
         (pip(onnxruntime="1.19.2", onnxruntime_directml="1.19.2"), False),
+        (pip(onnxruntime="1.19.2", onnxruntime_training="1.19.2"), False),
         (pip(tensorflow_cpu="2.15.0", tensorflow="2.15.0"), False),
         (pip(intel_tensorflow="2.15.0"), True),
         (pip(paddlepaddle="2.6.1"), True),
