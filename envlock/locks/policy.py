@@ -115,6 +115,9 @@ def _drifts(change: Change, lock: Manifest, current: Manifest) -> bool:
         return False
     if section == "conda" and name in current.conda and name not in lock.conda:
         return False  # a prefix more beside the environment: the lock is not about it
+    if section == "conda" and name in lock.conda and name not in current.conda:
+        # Gone from an image it is a change of the image; another machine need not have it.
+        return current.capture.source in ("image", "root") and not _permits(allowed or "exact", change)
     if lock.capture.source == "import" and change.kind == "added":
         return False
     if current.capture.source == "import" and change.kind == "removed":

@@ -14,7 +14,7 @@ DAY = datetime.date(2026, 11, 23)
 BASE = """
 schema = "envlock/1"
 [capture]
-source = "live"
+source = "{source}"
 {unobserved}
 [host]
 kernel = "{kernel}"
@@ -40,6 +40,7 @@ numpy = {{ version = "{numpy}", digest = "sha256:{digest}" }}
 {lock}
 """
 SAME = {
+    "source": "live",
     "unobserved": "", "kernel": "6.8.0", "driver": "570.133.20", "python": "3.12.3", "prefix": "/opt/venv", "cudnn": "9.10.2",
     "numpy": "2.3.5", "digest": "aa", "more": "", "environ": "", "lock": "",
 }  # fmt: skip
@@ -93,8 +94,10 @@ BESIDE = '[conda."/opt/conda"]\nzlib = {{ version = "1.3.1", build = "{}" }}'
 def test_what_the_lock_holds_of_a_conda_prefix_beside_must_match_and_a_prefix_more_is_no_drift():
     one, other, more = BESIDE.format("h1_0"), BESIDE.format("h2_0"), '[conda."/p"]\nx = { version = "1" }'
 
-    def moved(locked, now, lock=""):
-        result = verify(manifest(more=locked, lock=lock), manifest(more=now), MATRIX, today=DAY)
+    def moved(locked, now, lock="", source="image"):
+        result = verify(
+            manifest(more=locked, lock=lock), manifest(more=now, source=source), MATRIX, today=DAY
+        )
         return [change.address for change in result.drift]
 
     assert moved(one, one) == moved("", one) == moved(one, f"{one}\n{more}") == []
@@ -102,6 +105,9 @@ def test_what_the_lock_holds_of_a_conda_prefix_beside_must_match_and_a_prefix_mo
     assert moved(one, f'{one}\nxz = {{ version = "5" }}') == ["conda./opt/conda.xz"]
     assert moved(one, "") == ["conda./opt/conda"]
     assert moved(one, "", lock='ignore = ["conda"]') == []
+    # Another machine need not have the prefix that lay beside the environment where the lock was taken.
+    assert moved(one, "", source="live") == []
+    assert moved(one, other, source="live") == ["conda./opt/conda.zlib"]
 
 
 @pytest.mark.parametrize(
