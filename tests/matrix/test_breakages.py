@@ -90,16 +90,75 @@ def leaves(fix, broken):
     ],
 )
 def test_a_broken_pair_is_found_and_its_repair_is_not(package, version, other, other_version):
-    def broken(version, other_version):
-        return any(
-            (row["package"], row["with"]) == (package, other)
-            and SpecifierSet(row["affected"]).contains(version)
-            and SpecifierSet(row["with_versions"]).contains(other_version)
-            for row in BREAKAGES
-        )
+    assert pairs(package, version, other, other_version)
+    assert not pairs(package, version, other, "0.0.1")
 
-    assert broken(version, other_version)
-    assert not broken(version, "0.0.1")
+
+def pairs(package, version, other, other_version):
+    """The rows that hold two releases for a pair that does not work."""
+    return [
+        row
+        for row in BREAKAGES
+        if (row["package"], row["with"]) == (package, other)
+        and SpecifierSet(row["affected"]).contains(version)
+        and SpecifierSet(row["with_versions"]).contains(other_version)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("package", "broken", "healthy", "other", "other_version"),
+    [
+        ("onnxconverter-common", "1.7.0", "1.6.5", "onnx", "1.19.0"),
+        ("onnxslim", "0.1.70", "0.1.65", "onnx", "1.20.0"),
+        ("optimum", "1.2.0", "1.1.0", "transformers", "5.0.0"),
+        ("pandas-profiling", "3.0.0", "2.13.0", "pydantic", "2.5.0"),
+        ("pyannote-audio", "2.0.1", "1.1.2", "huggingface-hub", "1.0.0"),
+        ("requests-toolbelt", "0.6.0", "0.5.0", "urllib3", "2.2.0"),
+        ("selenium", "3.14.1", "3.14.0", "urllib3", "2.2.0"),
+        ("selenium-wire", "4.0.0", "3.0.6", "blinker", "1.8.0"),
+        ("statsmodels", "0.13.0", "0.12.2", "scipy", "1.16.0"),
+        ("streamlit", "0.85.0", "0.84.0", "altair", "5.0.0"),
+        ("tensorboard", "2.17.0", "2.18.0", "numpy", "2.0.0"),
+        ("tts", "0.17.7", "0.17.6", "transformers", "4.57.0"),
+        ("umap-learn", "0.5.4", "0.5.3", "scikit-learn", "1.8.0"),
+        ("zarr", "2.7.0", "2.6.0", "numcodecs", "0.16.0"),
+    ],
+)
+def test_a_release_without_the_failing_line_is_left_alone(package, broken, healthy, other, other_version):
+    assert pairs(package, broken, other, other_version)
+    assert not pairs(package, healthy, other, other_version)
+
+
+@pytest.mark.parametrize("setuptools", ["69.5.1", "71.0.0", "75.0.0", "81.0.0"])
+def test_pkg_resources_lacks_packaging_in_setuptools_70_only(setuptools):
+    assert pairs("torch", "2.1.2", "setuptools", "70.3.0")
+    assert not pairs("torch", "2.1.2", "setuptools", setuptools)
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "other", "other_version"),
+    [
+        ("passlib", "1.7.4", "bcrypt", "5.0.0"),
+        ("proto-plus", "1.23.0", "protobuf", "5.26.0"),
+        ("shap", "0.41.0", "numpy", "1.24.0"),
+        ("tensorboard", "2.20.0", "setuptools", "82.0.1"),
+        ("torch", "2.6.0", "triton", "3.3.0"),
+        ("tts", "0.22.0", "torch", "2.6.0"),
+    ],
+)
+def test_what_breaks_one_use_and_not_the_import_is_no_error(package, version, other, other_version):
+    assert {row.get("severity", "error") for row in pairs(package, version, other, other_version)} == {
+        "warning"
+    }
+
+
+@pytest.mark.parametrize(
+    ("python", "breaks"),
+    [("3.11.8", False), ("3.11.9", True), ("3.12.2", False), ("3.12.3", True), ("3.13.0", True)],
+)
+def test_a_change_of_patch_releases_leaves_older_ones_of_the_next_python_alone(python, breaks):
+    (row,) = (row for row in MATRIX.rows("breakages", "python-breakage") if row["package"] == "dask")
+    assert SpecifierSet(row["python"]).contains(python) is breaks
 
 
 def test_values_of_variables_are_patterns():
