@@ -75,7 +75,7 @@ def test_releases_are_in_order_and_reach_from_first_to_last(matrix, subject, fir
 
 def test_the_files_stay_small_enough_to_parse_at_every_start():
     folder = os.path.dirname(loader.__file__)
-    assert sum(os.path.getsize(os.path.join(folder, f"{name}.toml")) for name in SUBJECTS) < 150_000
+    assert sum(os.path.getsize(os.path.join(folder, f"{name}.toml")) for name in SUBJECTS) < 160_000
 
 
 # ---- PyTorch ------------------------------------------------------------------------------------------
@@ -146,6 +146,15 @@ def test_jax_never_asks_for_a_jaxlib_newer_than_itself(matrix):
         least = Version(re.match(r">=([\d.]+)", row["jaxlib"])[1])
         assert least <= Version(row["version"])
         assert "cuda13_cudnn" not in row or "13" in row["cuda"]
+
+
+def test_jax_brought_the_same_cuda_11_from_0_4_18_until_it_left_it(matrix):
+    left = release(matrix, "jax", "0.4.26")
+    assert left["cuda"] == ("12",)
+    for patch in range(18, 26):
+        row = release(matrix, "jax", f"0.4.{patch}")
+        found = {name: row[f"cuda11_{name}"] for name in ("runtime", "cudnn", "nccl")}
+        assert found == {"runtime": ">=11.8", "cudnn": ">=8.8", "nccl": ">=2.18.3"}
 
 
 def test_onnxruntime_has_one_build_on_the_index_for_each_version(matrix):

@@ -61,7 +61,9 @@ def test_tensorflow_with_cuda_wheels_of_its_own_does_not_mind_the_toolkit():
 
 def test_onnxruntime_gpu_finds_another_major():
     packages = pip(onnxruntime_gpu="1.20.1")
-    assert "CUDA 12" in only("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages).message
+    finding = only("framework-cuda-mismatch", TOOLKIT.format("11.8") + packages)
+    assert "CUDA 12" in finding.message
+    assert "11.8" in {fix.to for fix in finding.fixes}  # its build for CUDA 11 lies on another index
     assert found("framework-cuda-mismatch", TOOLKIT.format("12.4") + packages) == []
 
 
