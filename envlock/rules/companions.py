@@ -364,16 +364,17 @@ def _tensorflow_companions(stack: Stack, matrix: Matrix) -> Outcome:
         found = row_of(other.version, own)
         if found and matches(held.version, found["tensorflow"]) is False:
             fitting = [each["version"] for each in own if matches(held.version, each["tensorflow"])]
-            # tensorflow-probability is pure Python: it says so itself and often works on.
+            # tensorflow-probability is pure Python: it refuses an older TensorFlow, and may live with a newer one.
+            older = matches(held.version, found["tensorflow"].partition(",")[0]) is False
             yield _tf_pair(name, other, held, found["tensorflow"], found["source"], stack, theirs=True,
-                           error=name != "tensorflow-probability", fitting=fitting[-1:])  # fmt: skip
+                           error=name != "tensorflow-probability" or older, fitting=fitting[-1:])  # fmt: skip
 
 
 def _tf_pair(
     name: str, other: Installed, held: Installed, wanted: str, source: str, stack: Stack, *, error: bool,
     theirs: bool = False, fitting: Sequence[str] = (),
 ) -> Finding:  # fmt: skip
-    right = wanted.lstrip("=>").removesuffix(".*")
+    right = wanted.partition(",")[0].lstrip("=>").removesuffix(".*")
     message = (
         f"{name} {other.version} is for tensorflow{wanted}, and {held.name} {held.version} is installed"
         if theirs

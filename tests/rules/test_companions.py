@@ -82,6 +82,50 @@ def test_keras_3_does_not_belong_to_tensorflow_2_15():
     assert found("framework-companion-mismatch", pip(tensorflow="2.16.1", keras="3.3.3")) == []
 
 
+@pytest.mark.parametrize(
+    ("probability", "tensorflow", "severity", "cures"),
+    [
+        ("0.25.0", "2.17.1", "error", {"==0.24.*", ">=2.18"}),
+        ("0.23.0", "2.16.1", "warning", {"==0.24.*", ">=2.15,<2.16"}),
+        ("0.21.0", "2.14.0", "warning", {"==0.22.*", ">=2.13,<2.14"}),
+        ("0.17.0", "2.10.0", "warning", {"==0.18.*", ">=2.9,<2.10"}),
+    ],
+)
+def test_tensorflow_probability_refuses_an_older_tensorflow_and_some_break_with_a_newer(
+    probability, tensorflow, severity, cures
+):
+    text = pip(tensorflow=tensorflow, tensorflow_probability=probability)
+    finding = only("framework-companion-mismatch", text)
+    assert (finding.subject, finding.severity) == ("package.pip.tensorflow-probability", severity)
+    assert {fix.to for fix in finding.fixes} == cures
+    for fix in finding.fixes:
+        versions = {"tensorflow": tensorflow, "tensorflow_probability": probability}
+        for address, value in fix.trial.items():
+            versions[address.split(".")[2].replace("-", "_")] = value
+        assert found("framework-companion-mismatch", pip(**versions)) == []
+
+
+@pytest.mark.parametrize(
+    ("probability", "tensorflow"),
+    [
+        ("0.25.0", "2.18.0"),
+        ("0.25.0", "2.21.0"),
+        ("0.24.0", "2.17.0"),
+        ("0.20.1", "2.13.0"),
+        ("0.14.1", "2.6.5"),
+    ],
+)
+def test_a_tensorflow_probability_that_nothing_is_known_against_is_left_alone(probability, tensorflow):
+    text = pip(tensorflow=tensorflow, tensorflow_probability=probability)
+    assert found("framework-companion-mismatch", text) == []
+
+
+def test_tensorflow_text_belongs_to_one_minor_of_tensorflow():
+    finding = only("framework-companion-mismatch", pip(tensorflow="2.20.0", tensorflow_text="2.21.1"))
+    assert (finding.subject, finding.severity) == ("package.pip.tensorflow-text", "error")
+    assert found("framework-companion-mismatch", pip(tensorflow="2.21.0", tensorflow_text="2.21.1")) == []
+
+
 def test_a_companion_that_asks_for_no_release_of_torch_is_believed():
     text = pip(torch="2.4.0", torchdata="0.7.0")
     assert only("framework-companion-mismatch", text).subject == "package.pip.torchdata"
