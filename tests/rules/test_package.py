@@ -101,6 +101,59 @@ def test_a_breakage_that_only_some_pythons_have():
     assert found("known-breakage", text.format("3.11.4")) == []
 
 
+@pytest.mark.parametrize(
+    ("broken", "near", "severity"),
+    [
+        (
+            {"albumentations": "1.4.8", "albucore": "0.0.17"},
+            {"albumentations": "1.4.7", "albucore": "0.0.17"},
+            "error",
+        ),
+        (
+            {"celery": "5.2.5", "importlib-metadata": "5.0.0"},
+            {"celery": "5.2.3", "importlib-metadata": "5.0.0"},
+            "error",
+        ),
+        ({"connexion": "2.14.2", "flask": "2.3.0"}, {"connexion": "2.15.0", "flask": "3.0.0"}, "error"),
+        ({"dgl": "2.1.0", "torchdata": "0.10.1"}, {"dgl": "2.0.0", "torchdata": "0.10.1"}, "error"),
+        (
+            {"efficientnet": "1.1.0", "keras": "2.12.0"},
+            {"efficientnet": "1.1.1", "keras": "2.12.0"},
+            "warning",
+        ),
+        ({"flax": "0.8.1", "jax": "0.6.0"}, {"flax": "0.8.2", "jax": "0.6.0"}, "error"),
+        ({"gradio": "4.44.1", "pydantic": "2.11.1"}, {"gradio": "4.36.1", "pydantic": "2.11.1"}, "error"),
+        ({"gym": "0.25.0", "numpy": "2.0.0"}, {"gym": "0.24.1", "numpy": "2.0.0"}, "error"),
+        ({"httplib2": "0.20.1", "pyparsing": "3.0.9"}, {"httplib2": "0.20.2", "pyparsing": "3.0.9"}, "error"),
+        (
+            {"imbalanced-learn": "0.10.1", "scikit-learn": "1.3.0"},
+            {"imbalanced-learn": "0.9.1", "scikit-learn": "1.3.0"},
+            "error",
+        ),
+        ({"mmdet3d": "1.0.0rc6", "mmcv": "2.0.0"}, {"mmdet3d": "1.1.0", "mmcv": "2.0.0"}, "error"),
+    ],
+)
+def test_a_pair_breaks_between_the_releases_whose_code_was_read(
+    broken: dict[str, str], near: dict[str, str], severity: str
+) -> None:
+    python = '[python]\nversion = "3.7.16"\n'
+    assert only("known-breakage", python + pip(**broken)).severity == severity
+    assert found("known-breakage", python + pip(**near)) == []
+
+
+def test_gym_asks_for_the_backport_of_importlib_metadata_on_old_pythons_only() -> None:
+    text = '[python]\nversion = "{}"\n[package.pip]\n'
+    packages = 'gym = {version = "0.21.0"}\nimportlib-metadata = {version = "6.0.0"}\n'
+    assert only("known-breakage", text.format("3.7.16") + packages).severity == "warning"
+    assert found("known-breakage", text.format("3.10.12") + packages) == []
+
+
+def test_what_keeps_a_package_from_being_built_is_a_note_where_it_is_installed() -> None:
+    findings = found("known-breakage", pip(gym="0.21.0", setuptools="67.0.0", wheel="0.40.0"))
+    assert [finding.severity for finding in findings] == ["note", "note"]
+    assert len(found("known-breakage", pip(gym="0.21.0", setuptools="67.0.0", wheel="0.38.4"))) == 1
+
+
 def test_a_package_too_old_for_its_python():
     text = '[python]\nversion = "3.12.1"\n'
     finding = only("known-breakage", text + pip(setuptools="65.5.0"))
