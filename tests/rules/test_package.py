@@ -193,6 +193,16 @@ def test_two_conda_packages_from_channels_that_do_not_mix():
     )
 
 
+@pytest.mark.parametrize(("libarchive", "known"), [("3.6.2", True), ("3.7.4", True), ("3.7.7", False)])
+def test_libarchive_has_one_file_name_in_all_channels_from_3_7_5_on(libarchive, known):
+    text = (
+        '[package.conda]\nlibmamba = { version = "2.0.5", channel = "pkgs/main" }\n'
+        f'libarchive = {{ version = "{libarchive}", channel = "conda-forge" }}\n'
+    )
+    severities = {finding.severity for finding in found("known-breakage", text)}
+    assert ("error" in severities) is known
+
+
 @pytest.mark.parametrize(
     ("cryptography", "channel", "openssl", "known"),
     [
