@@ -586,7 +586,7 @@ def _breakage(row: Any, stack: Stack) -> Iterator[Finding]:
     other = _side(row["with"], row["with_versions"], row.get("ecosystem"), stack)
     if other is None or other.holds is False or (victim.holds is None and other.holds is None):
         return
-    if _conda_forbids(victim, other, stack):
+    if not row.get("unsolved") and _conda_forbids(victim, other, stack):
         return
     python = stack.manifest.python.version
     told = matches(python, row["python"]) if python and "python" in row else None

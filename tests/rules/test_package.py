@@ -238,6 +238,15 @@ def test_condas_solver_has_read_what_two_builds_ask_for(mamba, conda, source, kn
     assert bool(found("known-breakage", text, source)) is known
 
 
+def test_what_condas_solver_lets_through_is_told_of_builds_too():
+    text = (
+        '[package.conda]\npytorch = {{ version = "2.1.2", build = "py3.11_cuda12.1_cudnn8.9.2_0" }}\n'
+        'mkl = {{ version = "{}", build = "ha957f24_691" }}\n'
+    )
+    assert only("known-breakage", text.format("2024.1.0")).subject == "package.conda.mkl"
+    assert found("known-breakage", text.format("2023.1.0")) == []
+
+
 def test_a_row_for_pips_packages_leaves_condas_alone():
     pair = '{{ version = "2.8.1" }}\n{} = {{ version = "2.6.0" }}\n'
     assert found("known-breakage", "[package.pip]\nflash-attn = " + pair.format("torch"))
