@@ -101,12 +101,15 @@ def load(path: str) -> Manifest:
     return read(path)
 
 
-def check(manifest: Manifest, *, matrix: Sequence[str] = ()) -> Result:
-    """Say whether a stack can work; ``matrix`` names TOML files with further or changed rows."""
+def check(manifest: Manifest, *, matrix: Sequence[str] = (), rare: bool = True) -> Result:
+    """Say whether a stack can work; ``matrix`` names TOML files with further or changed rows.
+
+    Without ``rare`` no fixes are tried for known defects of rare uses, which are not shown unless asked for.
+    """
     from envlock.matrix.loader import load as load_matrix
     from envlock.rules.engine import run
 
-    return run(manifest, load_matrix(matrix))
+    return run(manifest, load_matrix(matrix), rare=rare)
 
 
 def diff(

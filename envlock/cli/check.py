@@ -36,7 +36,7 @@ def command(
 
     form = ci.chosen_format(form, as_json, output)
     stack = options.manifest_or_live(manifest, python, prefix)
-    result = envlock.check(stack, matrix=matrix)
+    result = envlock.check(stack, matrix=matrix, rare=everything or form == "json")
     if form == "json":
         from envlock.reports import json
 

@@ -27,6 +27,7 @@ def version(text: str | None) -> Version | None:
         return Version(found.group(1)) if found else None
 
 
+@lru_cache(maxsize=8192)
 def release(text: str | None) -> tuple[int, ...]:
     """Return the leading numbers of a version ("570.86.15" -> (570, 86, 15)); empty where there are none."""
     found = _NUMBERS.match(text or "")

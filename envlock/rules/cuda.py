@@ -375,6 +375,8 @@ def wheels(stack: Stack) -> dict[tuple[str, int], tuple[str, str | None]]:
     """Return NVIDIA's CUDA wheels as (part, CUDA major) -> (package, version)."""
     found: dict[tuple[str, int], tuple[str, str | None]] = {}
     for name, package in stack.manifest.package.pip.items():
+        if not name.startswith("nvidia-"):
+            continue
         if suffixed := _WHEEL.fullmatch(name):
             found[suffixed["part"], int(suffixed["major"])] = (name, package.version)
         elif bare := _BARE_WHEELS.fullmatch(name):

@@ -130,14 +130,15 @@ def find_rule(name: str) -> Rule | FleetRule:
     raise UnknownRuleError(f"no rule is named {name!r}{hint}")
 
 
-def run(manifest: Manifest, matrix: Matrix, *, try_fixes: bool = True) -> Result:
+def run(manifest: Manifest, matrix: Matrix, *, try_fixes: bool = True, rare: bool = True) -> Result:
     """Run every rule over a manifest; findings come worst and deepest first, each with fixes that work.
 
-    A fix that was not tried on paper is not told: without ``try_fixes`` findings come without any.
+    A fix that was not tried on paper is not told: without ``try_fixes`` findings come without any, and without ``rare``
+    the quiet ones do, which are not shown unless asked for.
     """
     findings, unknown = _run(manifest, matrix)
     if try_fixes:
-        findings = _with_working_fixes(manifest, matrix, findings)
+        findings = _with_working_fixes(manifest, matrix, findings, rare)
     else:
         findings = [msgspec.structs.replace(finding, fixes=()) for finding in findings]
     return Result(tuple(findings), tuple(unknown))
@@ -199,7 +200,9 @@ def _order(finding: Finding) -> tuple[int, int, int, str]:
     )
 
 
-def _with_working_fixes(manifest: Manifest, matrix: Matrix, findings: list[Finding]) -> list[Finding]:
+def _with_working_fixes(
+    manifest: Manifest, matrix: Matrix, findings: list[Finding], rare: bool
+) -> list[Finding]:
     """Drop each fix that, tried on paper, leaves its finding or makes a new problem; smallest change first."""
     before = {finding.identity for finding in findings}
     left = FIX_TRIALS
@@ -207,7 +210,7 @@ def _with_working_fixes(manifest: Manifest, matrix: Matrix, findings: list[Findi
     for finding in findings:
         working: list[Fix] = []
         for fix in sorted(finding.fixes, key=lambda fix: len(fix.trial)):
-            if left <= 0 or not fix.trial:
+            if left <= 0 or not fix.trial or (finding.quiet and not rare):
                 continue
             left -= 1
             if _works(manifest, matrix, finding, fix, before):

@@ -141,6 +141,23 @@ def test_so_many_fixes_are_tried_and_no_more(monkeypatch: pytest.MonkeyPatch) ->
     assert len(runs) == 1 + engine.FIX_TRIALS == 25
 
 
+def test_without_rare_ones_only_quiet_findings_come_without_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(stack: Stack) -> Any:
+        if stack.driver.version == "1":
+            for name, quiet in (("shown", False), ("hidden", True)):
+                fixes = (Fix("driver.version", name, "", {"driver.version": "2"}),)
+                yield Finding(name, "", fixes=fixes, quiet=quiet)
+
+    rules_are(monkeypatch, old=old)
+    stack = manifest('[driver]\nversion = "1"')
+
+    def fixed(**settings: bool) -> set[str]:
+        return {finding.subject for finding in run(stack, None, **settings).findings if finding.fixes}
+
+    assert fixed() == {"shown", "hidden"}
+    assert fixed(rare=False) == {"shown"}
+
+
 def test_evidence_of_a_package_without_a_version_is_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def odd(stack: Stack) -> Any:
         facts = ("package.pip.numpy", "package.pip.scipy", "driver.version")
