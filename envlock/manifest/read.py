@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-# Not tomllib: tomli's wheels are compiled, and they read a manifest in a third of the time.
+# Not tomllib: tomli's wheels are compiled, and they parse a manifest in a third of the time.
 import tomli as tomllib
 
 from envlock.errors import EnvlockError

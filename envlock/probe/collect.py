@@ -19,24 +19,6 @@ MODIFIED_LIMIT = 50
 """Modified files named for one package at most; the first ones show what happened."""
 
 
-def collect(
-    root: Root,
-    python: Optional[str] = None,
-    prefix: Optional[str] = None,
-    everything: bool = False,
-    deep: bool = False,
-    remember: bool = True,
-) -> Dict[str, Any]:
-    """Observe a root; raises envlock.probe.target.TargetError when the named Python is not there.
-
-    One probe that fails costs its own facts, never the others'. ``everything`` records all system
-    packages, not only those of the GPU stack. ``deep`` compares every installed file with its package's
-    own record: seconds for a small environment, minutes for one with CUDA wheels. Without ``remember`` no file is
-    written: what was read of big files is not kept for the next time.
-    """
-    return start(root, python, prefix, everything, deep, remember)()
-
-
 def start(
     root: Root,
     python: Optional[str] = None,
@@ -46,9 +28,13 @@ def start(
     remember: bool = True,
     fork: bool = False,
 ) -> Callable[[], Dict[str, Any]]:
-    """Begin to observe a root, and return how to fetch the document; otherwise as ``collect``.
+    """Begin to observe a root and return how to fetch the document.
 
-    With ``fork`` a child of this process reads the native libraries beside the rest: for a program of its own,
+    Raises envlock.probe.target.TargetError when the named Python is not there. One probe that fails costs its own
+    facts, never the others'. ``everything`` records all system packages, not only those of the GPU stack. ``deep``
+    compares every installed file with its package's own record: seconds for a small environment, minutes for one
+    with CUDA wheels. Without ``remember`` no file is written: what was read of big files is not kept for the next
+    time. With ``fork`` a child of this process reads the native libraries beside the rest: for a program of its own,
     not for one that holds a GPU, locks or threads.
     """
     from envlock.probe.target import find_target

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import List, Optional
 
-from envlock.probe.collect import collect
+from envlock.probe.collect import start
 from envlock.probe.root import Root
 from envlock.probe.target import TargetError
 
@@ -25,7 +25,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         root = _root(options.root)
         # Nothing is written on a machine that is only looked at.
-        document = collect(root, options.python, options.prefix, options.all_system_packages, remember=False)
+        document = start(root, options.python, options.prefix, options.all_system_packages, remember=False)()
     except (TargetError, OSError) as error:
         sys.stderr.write(f"envlock: {error}\n")
         return 2

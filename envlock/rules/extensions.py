@@ -137,10 +137,9 @@ def _have(what: str, stack: Stack) -> _Have | None:
     held = stack.version_of(what)
     if held is not None and held.version:
         return _Have(held.version, f"{what} {held.version}", facts_of(what, held, stack))
-    copies = [copy for copy in stack.libraries(what) if copy.version]
-    if len(copies) == 1 and copies[0].version:
-        copy = copies[0]
-        return _Have(copy.version, f"{what} {copy.version}", (Evidence(f"library.{what}", copy.version),))  # type: ignore[arg-type]
+    versions = [copy.version for copy in stack.libraries(what) if copy.version]
+    if len(versions) == 1:
+        return _Have(versions[0], f"{what} {versions[0]}", (Evidence(f"library.{what}", versions[0]),))
     return None
 
 

@@ -29,7 +29,7 @@ from envlock.manifest.model import Manifest
 from envlock.manifest.write import write
 from envlock.matrix.loader import load as load_matrix
 from envlock.probe import conda, elf, fatbin, loader, pip, rpm, system_packages, target
-from envlock.probe.collect import collect
+from envlock.probe.collect import start
 from envlock.reports import markdown, story, text
 from envlock.reports.style import Style
 from envlock.roots.image import Limits, open_image
@@ -324,7 +324,7 @@ def machine(data):
         f"{SITE}/torch/version.py": b"__version__ = '2.4.0+cu124'\ncuda = '12.4'\n",
         _MACHINE[data[0] % len(_MACHINE) if data else 0]: data[1:],
     }
-    document = collect(MemoryRoot(files), prefix="/venv")
+    document = start(MemoryRoot(files), prefix="/venv")()
     for address, reason in document["unobserved"].items():
         assert "reading it failed" not in reason, f"{address}: {reason}"
     writes_and_reads_back(envlock.from_observation(json.loads(json.dumps(document))))

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from envlock.probe.collect import collect, start
+from envlock.probe.collect import start
 from envlock.probe.fork import beside
 from envlock.roots.live import LiveRoot
 
@@ -92,9 +92,9 @@ def test_a_capture_with_a_child_sees_what_one_without_sees(tmp_path):
     root = LiveRoot({**os.environ, "XDG_CACHE_HOME": str(tmp_path)})
     cold = start(root, prefix=sys.prefix, fork=True)()
     warm = start(root, prefix=sys.prefix, fork=True)()
-    alone = collect(
+    alone = start(
         LiveRoot({**os.environ, "HOME": "", "XDG_CACHE_HOME": ""}), prefix=sys.prefix, remember=False
-    )
+    )()
     for document in (cold, warm, alone):
         for name in ("HOME", "XDG_CACHE_HOME"):
             document["facts"]["environ"].pop(name, None)
